@@ -1,0 +1,34 @@
+"""What the book adds to Sphinx: claims as referable objects, and cures for three defects."""
+
+import re
+
+from sphinx.application import Sphinx
+
+THEBE = re.compile(r"thebe", re.IGNORECASE)
+
+
+def drop_thebe(app, pagename, templatename, context, doctree):
+    """Leave out the live-code scripts: loaded twice they raise an error on every page."""
+    if "script_files" in context:
+        kept = [s for s in context["script_files"] if not THEBE.search(script_text(s))]
+        context["script_files"] = kept
+
+
+def script_text(script):
+    """Return what a script entry holds: its address and its inline body."""
+    attributes = getattr(script, "attributes", {}) or {}
+    return f"{getattr(script, 'filename', script)} {attributes.get('body', '')}"
+
+
+def shared_translators(app):
+    """Let the one-page builder draw theorems: sphinx-exercise hides sphinx-proof's translators."""
+    handlers = app.registry.translation_handlers
+    handlers["singlehtml"] = {**handlers.get("html", {}), **handlers.get("singlehtml", {})}
+
+
+def setup(app: Sphinx):
+    """Register the claim directive and role, and the cures."""
+    app.add_crossref_type("claim", "claim", objname="claim")
+    app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("builder-inited", shared_translators)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,1 @@
+"""Sweeps, claims, plots, runs: tables and callables, nothing of attention."""

@@ -1,0 +1,441 @@
+"""The nine ways to compare a number with a statement: arrays in, one score out.
+
+Each kind of check turns its data into scores, one per comparison, such that the statement holds
+when every score stays within a limit. Nothing here knows about ledgers or notebooks.
+
+====== =================================== ====================================================
+kind   question                            score
+====== =================================== ====================================================
+close  equal up to a relative tolerance?   relative error (beyond the sampling error, if given)
+sigmas equal up to sampling error?         distance in standard errors
+limit  equal as the size grows?            the same for the intercept of a fit in 1/size
+below  strictly smaller?                   minus the margin, in standard errors (or relative)
+above  strictly larger?                    minus the margin, in standard errors (or relative)
+order  monotone along a parameter?         largest step in the wrong direction, same units
+peak   where is the extremum or crossing?  distance from the stated place
+slope  power law?                          distance of the log-log slope from the stated one
+ratio  factor between two quantities?      distance of the logarithms
+====== =================================== ====================================================
+"""
+
+from collections.abc import Callable
+from statistics import NormalDist
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["FAMILY", "KINDS", "Data", "Kind", "Outcome", "Scores", "family_limit", "perform"]
+
+#: Tolerance that stands for "the family-wise limit of this number of comparisons".
+FAMILY: Final = "family"
+
+#: Probability of any false alarm among the comparisons of one check.
+FAMILY_LEVEL: Final = 1e-3
+
+
+class Data(NamedTuple):
+    """What a check is given; each kind says which fields it needs."""
+
+    measured: Any
+    expected: Any = None
+    stderr: Any = None
+    size: Any = None
+    x: Any = None
+    at: Any = None
+
+
+class Scores(NamedTuple):
+    """Comparisons side by side: arrays of one shape.
+
+    A score is a deviation divided by `scale`; `noise` is the standard error in the same units,
+    0 where the comparison is exact or where the scale is the standard error itself.
+    """
+
+    score: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    noise: NDArray[np.float64]
+    measured: NDArray[np.float64]
+    expected: NDArray[np.float64]
+    stderr: NDArray[np.float64]
+
+
+class Outcome(NamedTuple):
+    """Result of a check: the worst comparison and whether it stays within the limit."""
+
+    passed: bool
+    score: float
+    limit: float
+    unit: str
+    resolution: float
+    comparisons: int
+    measured: float
+    expected: float
+    stderr: float
+
+
+class Kind(NamedTuple):
+    """One way to compare: the scoring function, the arguments it takes, how it is limited."""
+
+    scores: Callable[[Data], Scores]
+    needs: frozenset[str]
+    allows: frozenset[str]
+    unit: str
+    in_sigmas: bool = False
+    one_sided: bool = False
+    margin: bool = False
+
+
+def family_limit(comparisons: int, level: float = FAMILY_LEVEL) -> float:
+    """Return the limit in standard errors for `comparisons` two-sided comparisons at once.
+
+    Parameters
+    ----------
+    comparisons : int
+        How many numbers are compared, at least 1.
+    level : float
+        Probability that any of them is further off by chance alone.
+
+    Returns
+    -------
+    float
+
+    Notes
+    -----
+    ``z = Phi^-1(1 - level / (2 comparisons))``, Bonferroni's bound.
+
+    Examples
+    --------
+    >>> [round(family_limit(m), 2) for m in (50, 200, 1000)]
+    [4.26, 4.56, 4.89]
+    """
+    if comparisons < 1:
+        raise ValueError(f"comparisons must be >= 1, got {comparisons}")
+    return -NormalDist().inv_cdf(level / (2 * comparisons))
+
+
+def perform(kind: str, tolerance: float | str, data: Data) -> Outcome:
+    """Return the outcome of the check `kind` of `data` at `tolerance`.
+
+    Parameters
+    ----------
+    kind : str
+        A key of `KINDS`.
+    tolerance : float or "family"
+        Largest score allowed, or for ``below`` and ``above`` the least margin. ``"family"``
+        asks for `family_limit` of the number of comparisons.
+    data : Data
+        Arrays or scalars; see the functions of this module for their meaning.
+
+    Returns
+    -------
+    Outcome
+        Of the worst comparison. A score that is not finite never passes.
+
+    Raises
+    ------
+    ValueError
+        If an argument is missing, not used by this kind, or of the wrong shape.
+
+    Notes
+    -----
+    For the kinds limited by a tolerance (``close``, ``slope``, ``ratio``) the family-wise
+    multiple of the standard error is taken off the score, so the tolerance need only say what
+    the mathematics allows. `resolution` is the smallest relative error of the expectation that
+    the check could detect with these data.
+
+    Examples
+    --------
+    >>> perform("sigmas", "family", Data([1.02, 0.97], expected=1.0, stderr=0.02)).passed
+    True
+    >>> perform("close", 1e-9, Data(1.0, expected=1.01)).passed
+    False
+    """
+    rule = KINDS[kind]
+    _check_arguments(kind, rule, data)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        scores = rule.scores(data)
+        limit = _limit(rule, tolerance, scores, data.stderr is not None)
+        return _judge(rule, scores, limit)
+
+
+def close(data: Data) -> Scores:
+    """Score the relative error ``|measured - expected| / |expected|``.
+
+    Where the expectation is 0 the absolute error counts. A `stderr` is the sampling error of
+    the difference.
+    """
+    measured, expected, stderr = _aligned(data)
+    scale = _scale_of(expected)
+    score = np.abs(measured - expected) / scale
+    return Scores(score, scale, stderr / scale, measured, expected, stderr)
+
+
+def sigmas(data: Data) -> Scores:
+    """Score the distance in standard errors ``|measured - expected| / stderr``."""
+    measured, expected, stderr = _aligned(data)
+    score = np.abs(measured - expected) / stderr
+    return Scores(score, stderr, np.zeros_like(score), measured, expected, stderr)
+
+
+def limit(data: Data) -> Scores:
+    """Score the intercept of a weighted straight line in 1/size against `expected`.
+
+    `measured` and `stderr` have shape (..., sizes), `size` (sizes,), `expected` (...).
+    """
+    value, stderr = _intercept(data)
+    return sigmas(Data(value, expected=data.expected, stderr=stderr))
+
+
+def below(data: Data) -> Scores:
+    """Score ``(measured - expected) / stderr``: negative when smaller, the more the clearer.
+
+    Without `stderr` the unit is the expectation itself (1 where that is 0).
+    """
+    return _ordering(data, sign=1.0)
+
+
+def above(data: Data) -> Scores:
+    """Score ``(expected - measured) / stderr``: negative when larger, the more the clearer."""
+    return _ordering(data, sign=-1.0)
+
+
+def order(data: Data) -> Scores:
+    """Score every pair along the last axis by its step in the wrong direction.
+
+    `expected` is ``"increasing"`` or ``"decreasing"``; the values are sorted by `x` first. The
+    unit is the standard error of the difference, or the later value without `stderr`.
+    """
+    sign = _direction(data.expected)
+    measured, stderr = _sorted_along(data)
+    first, second = np.triu_indices(measured.shape[-1], k=1)
+    before, after = measured[..., first], measured[..., second]
+    error = np.hypot(stderr[..., first], stderr[..., second])
+    scale = error if data.stderr is not None else _scale_of(after)
+    score = sign * (before - after) / scale
+    return Scores(score, scale, np.zeros_like(score), after, before, error)
+
+
+def peak(data: Data) -> Scores:
+    """Score the distance of an extremum or crossing from the stated place `at`.
+
+    `measured` is a curve over `x` (or several, shape (..., len(x))), `expected` is
+    ``"maximum"`` (default), ``"minimum"`` or the level that is crossed. An extremum at the end
+    of the grid, no crossing, or several crossings count as not found. Without `x`, `measured`
+    is the place itself.
+    """
+    place = _array("measured", data.measured) if data.x is None else _places(data)
+    found, stated = _broadcast(place, _array("at", data.at))
+    one = np.ones_like(found)
+    return Scores(np.abs(found - stated), one, 0 * one, found, stated, 0 * one)
+
+
+def slope(data: Data) -> Scores:
+    """Score the distance of the log-log slope of `measured` over `x` from `expected`."""
+    x, measured, stderr = _curve(data)
+    if np.any(x <= 0):
+        raise ValueError(f"x must be > 0 for a power law, got {x.min()}")
+    fitted, error = _line(np.log(x), np.log(measured), stderr / measured)
+    found, stated, noise = _broadcast(fitted, _array("expected", data.expected), error)
+    return Scores(np.abs(found - stated), np.ones_like(found), noise, found, stated, noise)
+
+
+def ratio(data: Data) -> Scores:
+    """Score ``|log measured - log expected|`` of a factor against the stated one."""
+    measured, expected, stderr = _aligned(data)
+    score = np.abs(np.log(measured) - np.log(expected))
+    return Scores(score, _scale_of(expected), stderr / measured, measured, expected, stderr)
+
+
+_NUMBERS = frozenset({"measured", "expected"})
+
+#: Every kind of check by its name in the claims file.
+KINDS: Final[dict[str, Kind]] = {
+    "close": Kind(close, _NUMBERS, frozenset({"stderr"}), "relative"),
+    "sigmas": Kind(sigmas, _NUMBERS | {"stderr"}, frozenset(), "standard errors", in_sigmas=True),
+    "limit": Kind(
+        limit, _NUMBERS | {"stderr", "size"}, frozenset(), "standard errors", in_sigmas=True
+    ),
+    "below": Kind(
+        below, _NUMBERS, frozenset({"stderr"}), "relative", one_sided=True, margin=True
+    ),
+    "above": Kind(
+        above, _NUMBERS, frozenset({"stderr"}), "relative", one_sided=True, margin=True
+    ),
+    "order": Kind(order, _NUMBERS | {"x"}, frozenset({"stderr"}), "relative", one_sided=True),
+    "peak": Kind(peak, frozenset({"measured", "at"}), frozenset({"x", "expected"}), "distance"),
+    "slope": Kind(slope, _NUMBERS | {"x"}, frozenset({"stderr"}), "slope"),
+    "ratio": Kind(ratio, _NUMBERS, frozenset({"stderr"}), "log ratio"),
+}
+
+
+def _check_arguments(kind: str, rule: Kind, data: Data) -> None:
+    given = {name for name, value in data._asdict().items() if value is not None}
+    if missing := sorted(rule.needs - given):
+        raise ValueError(f"a {kind!r} check needs {', '.join(missing)}")
+    if unused := sorted(given - rule.needs - rule.allows):
+        raise ValueError(f"a {kind!r} check does not use {', '.join(unused)}")
+
+
+def _limit(rule: Kind, tolerance: float | str, scores: Scores, sampled: bool) -> float:
+    if tolerance != FAMILY:
+        size = float(tolerance)
+    elif rule.in_sigmas or (rule.one_sided and sampled):
+        size = family_limit(scores.score.size)
+    else:
+        raise ValueError('the tolerance "family" needs stderr')
+    return -size if rule.margin else size
+
+
+def _judge(rule: Kind, scores: Scores, limit: float) -> Outcome:
+    z = family_limit(scores.score.size)
+    net = scores.score - z * scores.noise
+    worst = np.unravel_index(np.argmax(np.where(np.isnan(net), np.inf, net)), net.shape)
+    score = float(net[worst])
+    within = score < limit if rule.margin else score <= limit
+    sampled = rule.in_sigmas or (rule.one_sided and bool(np.any(scores.stderr > 0)))
+    return Outcome(
+        passed=bool(np.isfinite(score) and within),
+        score=score,
+        limit=limit,
+        unit="standard errors" if sampled else rule.unit,
+        resolution=_resolution(rule, scores, limit, z),
+        comparisons=int(net.size),
+        measured=float(scores.measured[worst]),
+        expected=float(scores.expected[worst]),
+        stderr=float(scores.stderr[worst]),
+    )
+
+
+def _resolution(rule: Kind, scores: Scores, limit: float, z: float) -> float:
+    """Return the smallest relative change of the expectation that turns the verdict.
+
+    For equalities ``(limit + z noise) scale / |expected|``; for orderings what is left of the
+    margin, NaN if nothing is.
+    """
+    room = limit - scores.score if rule.one_sided else limit + z * scores.noise
+    smallest = float(np.min(room * scores.scale / _scale_of(scores.expected)))
+    return smallest if smallest >= 0 else float("nan")
+
+
+def _ordering(data: Data, *, sign: float) -> Scores:
+    measured, expected, stderr = _aligned(data)
+    scale = stderr if data.stderr is not None else _scale_of(expected)
+    score = sign * (measured - expected) / scale
+    return Scores(score, scale, np.zeros_like(score), measured, expected, stderr)
+
+
+def _intercept(data: Data) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    size, measured, stderr = _curve(data._replace(x=data.size), name="size")
+    if np.any(size <= 0) or np.unique(size).size < 2:
+        raise ValueError(f"size must hold at least two different values > 0, got {size.tolist()}")
+    u, weight = 1 / size, 1 / stderr**2
+    w, wu, wuu = weight.sum(-1), (weight * u).sum(-1), (weight * u * u).sum(-1)
+    wy, wuy = (weight * measured).sum(-1), (weight * u * measured).sum(-1)
+    determinant = w * wuu - wu**2
+    return (wuu * wy - wu * wuy) / determinant, np.sqrt(wuu / determinant)
+
+
+def _line(
+    u: NDArray[np.float64], v: NDArray[np.float64], error: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return slope and its standard error of the least-squares line of v (..., n) over u (n,)."""
+    sampled = bool(np.any(error != 0))
+    weight = 1 / error**2 if sampled else np.ones_like(v)
+    weight = weight / weight.sum(-1, keepdims=True)
+    centred = u - (weight * u).sum(-1, keepdims=True)
+    share = weight * centred / (weight * centred**2).sum(-1, keepdims=True)
+    return (share * v).sum(-1), np.sqrt(((share * error) ** 2).sum(-1))
+
+
+def _places(data: Data) -> NDArray[np.float64]:
+    x, measured, _ = _curve(data)
+    wanted = "maximum" if data.expected is None else data.expected
+    rows = measured.reshape(-1, x.size)
+    found = [_place(x, row, wanted) for row in rows]
+    return np.asarray(found).reshape(measured.shape[:-1])
+
+
+def _place(x: NDArray[np.float64], y: NDArray[np.float64], wanted: str | float) -> float:
+    if not np.all(np.isfinite(y)):
+        return float("nan")
+    if isinstance(wanted, str):
+        return _extremum(x, y, wanted)
+    return _crossing(x, y - float(wanted))
+
+
+def _extremum(x: NDArray[np.float64], y: NDArray[np.float64], wanted: str) -> float:
+    if wanted not in ("maximum", "minimum"):
+        raise ValueError(f'expected must be "maximum", "minimum" or a level, got {wanted!r}')
+    best = int(np.argmax(y) if wanted == "maximum" else np.argmin(y))
+    return float(x[best]) if 0 < best < x.size - 1 else float("nan")
+
+
+def _crossing(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    change = np.flatnonzero((y[:-1] < 0) != (y[1:] < 0))
+    if change.size != 1:
+        return float("nan")
+    i = change[0]
+    return float(x[i] - y[i] * (x[i + 1] - x[i]) / (y[i + 1] - y[i]))
+
+
+def _direction(expected: Any) -> float:
+    if expected not in ("increasing", "decreasing"):
+        raise ValueError(f'expected must be "increasing" or "decreasing", got {expected!r}')
+    return 1.0 if expected == "increasing" else -1.0
+
+
+def _sorted_along(data: Data) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    _, measured, stderr = _curve(data)
+    return measured, stderr
+
+
+def _curve(
+    data: Data, name: str = "x"
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return x (n,), measured and stderr (..., n), sorted by x."""
+    x, measured = _array(name, data.x), np.atleast_1d(_array("measured", data.measured))
+    if x.ndim != 1 or x.size < 2 or measured.shape[-1] != x.size:
+        raise ValueError(
+            f"{name} must be 1-d with one value (at least two) per entry of measured along its "
+            f"last axis, got shapes {x.shape} and {measured.shape}"
+        )
+    measured, stderr = _broadcast(measured, _stderr(data))
+    by = np.argsort(x, kind="stable")
+    return x[by], measured[..., by], stderr[..., by]
+
+
+def _aligned(
+    data: Data,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    measured, expected = _array("measured", data.measured), _array("expected", data.expected)
+    return _broadcast(measured, expected, _stderr(data))
+
+
+def _stderr(data: Data) -> NDArray[np.float64]:
+    stderr = _array("stderr", 0.0 if data.stderr is None else data.stderr)
+    if np.any(stderr < 0):
+        raise ValueError(f"stderr must be >= 0, got {stderr.min()}")
+    return stderr
+
+
+def _array(name: str, value: ArrayLike) -> NDArray[np.float64]:
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be numbers, got {value!r}") from error
+    if array.size == 0:
+        raise ValueError(f"{name} must not be empty")
+    return array
+
+
+def _broadcast(*arrays: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    try:
+        return tuple(np.broadcast_arrays(*arrays))
+    except ValueError as error:
+        shapes = ", ".join(str(array.shape) for array in arrays)
+        raise ValueError(f"measured, expected and stderr must fit, got shapes {shapes}") from error
+
+
+def _scale_of(value: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(value == 0, 1.0, np.abs(value))

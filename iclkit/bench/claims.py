@@ -1,0 +1,617 @@
+"""The claims ledger: sentences of the papers, checked by the notebooks, failing closed.
+
+The text of every claim lives once, in ``iclkit/data/claims.toml``. A notebook loads its part,
+checks each claim exactly once, and closes the ledger; the rows travel in the notebook's outputs.
+How a claim is compared with numbers is the business of `iclkit.bench.checks`.
+"""
+
+import html
+import json
+import math
+import re
+import sys
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from iclkit.bench.checks import FAMILY, KINDS, Data, Outcome, perform
+from iclkit.bench.records import CLAIM_MIME
+
+__all__ = [
+    "PROFILES",
+    "Claim",
+    "Entry",
+    "Ledger",
+    "LedgerError",
+    "Row",
+    "Table",
+    "collect",
+    "load_claims",
+    "merge",
+    "not_claimed",
+    "power",
+    "profile_slice",
+]
+
+PROFILES: Final = ("quick", "book", "paper")
+HOLDS, DIFFERS, FAILS = "holds", "differs", "fails"
+NOT_ATTEMPTED, NOT_RUN = "not attempted", "not run"
+
+_ORIGINS: Final = ("released code", "released data", "derived here", "new here", "recalled")
+_NOT_CLAIMED: Final = "not_claimed"
+_ICONS: Final = {
+    HOLDS: "&#10003;",
+    DIFFERS: "&#8800;",
+    FAILS: "&#10007;",
+    NOT_ATTEMPTED: "&#9675;",
+    NOT_RUN: "&#9675;",
+}
+
+
+class LedgerError(RuntimeError):
+    """The ledger does not add up; one line per problem."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One sentence that a computer can check, as written in the claims file.
+
+    Parameters
+    ----------
+    id, notebook, source, text : str
+        Name, the chapter that checks it, where the paper says it, and the sentence.
+    origin : str
+        Where our knowledge of it comes from: ``"released code"`` or ``"released data"`` of the
+        authors, ``"derived here"`` (and checked), ``"new here"``, or ``"recalled"`` (unverified).
+    expect : str
+        ``"holds"``, ``"differs"`` or ``"not attempted"``; the last two need a `note`.
+    check : str, optional
+        The kind of check, a key of `iclkit.bench.checks.KINDS`.
+    tolerance : float, "family" or dict of these by profile, optional
+        The limit of the score; ``sigmas`` and ``limit`` default to ``"family"``.
+    why : str
+        The reason for the tolerance; required with one.
+    note : str
+        What was tried and why it came out so, or why it was not attempted.
+
+    Raises
+    ------
+    ValueError
+        If a field is missing, unknown in value, or a tolerance has no reason.
+    """
+
+    id: str
+    notebook: str
+    source: str
+    text: str
+    origin: str
+    expect: str = HOLDS
+    check: str | None = None
+    tolerance: float | str | Mapping[str, float | str] | None = None
+    why: str = ""
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if problem := _claim_problem(self):
+            raise ValueError(f"claim {self.id}: {problem}")
+
+    @property
+    def runnable(self) -> bool:
+        """Whether a run has to check this claim."""
+        return self.expect != NOT_ATTEMPTED
+
+    def limit_in(self, profile: str) -> float | str:
+        """Return the tolerance in `profile`.
+
+        Raises
+        ------
+        ValueError
+            If the profile is unknown.
+        """
+        _require_profile(profile)
+        if isinstance(self.tolerance, Mapping):
+            return self.tolerance[profile]
+        return FAMILY if self.tolerance is None else self.tolerance
+
+
+@dataclass(frozen=True)
+class Row:
+    """One checked claim: the worst of its comparisons, the limit, the verdict.
+
+    `verdict` is ``"holds"``, ``"differs"`` (a documented deviation, still there) or ``"fails"``.
+    Numbers that do not exist or are not finite are NaN here and null in JSON. `also` holds
+    further numbers worth showing; they decide nothing.
+    """
+
+    id: str
+    notebook: str
+    profile: str
+    check: str
+    verdict: str
+    text: str
+    score: float
+    limit: float
+    unit: str
+    resolution: float
+    comparisons: int
+    measured: float
+    expected: float
+    stderr: float
+    also: Mapping[str, float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"{self.id} {self.verdict}: {self.detail}"
+
+    @property
+    def detail(self) -> str:
+        """What was measured, in one line."""
+        worst = "" if self.comparisons == 1 else f" (worst of {self.comparisons})"
+        parts = [f"{self._measured()}{worst}", self._score()]
+        if math.isfinite(self.resolution):
+            parts.append(f"resolution {_percent(self.resolution)}")
+        parts += [f"{name} {_number(value)}" for name, value in self.also.items()]
+        return "; ".join(parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as a dict of JSON values."""
+        return _without_nan(asdict(self))
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "Row":
+        """Return the row that `to_json` wrote.
+
+        Raises
+        ------
+        LedgerError
+            If a field is missing or not known.
+        """
+        names = {f.name for f in fields(cls)}
+        if record.keys() != names:
+            odd = ", ".join(sorted(record.keys() ^ names))
+            raise LedgerError(f"{record.get('id', '?')}: the row's fields do not fit: {odd}")
+        return cls(**{name: _with_nan(name, value) for name, value in record.items()})
+
+    def to_html(self) -> str:
+        """Return the row as a badge: icon, word, sentence and numbers; colours by CSS class."""
+        return (
+            f'<div class="iclkit-claim {self.verdict}" id="claim-{self.id.lower()}" role="note">'
+            f'<span class="iclkit-icon" aria-hidden="true">{_ICONS[self.verdict]}</span> '
+            f"<strong>{self.id} {self.verdict}.</strong> "
+            f'<span class="iclkit-text tex2jax_process mathjax_process">{_math(self.text)}</span> '
+            f'<span class="iclkit-detail">{html.escape(self.detail)}</span></div>'
+        )
+
+    def bundle(self) -> dict[str, Any]:
+        """Return the mime bundle that a notebook shows and a build reads."""
+        return {
+            "text/plain": repr(self),
+            "text/html": self.to_html(),
+            CLAIM_MIME: self.to_json(),
+        }
+
+    def _ipython_display_(self) -> None:
+        """Show nothing: `Ledger.check` has shown the row, and a second copy would count twice."""
+
+    def _measured(self) -> str:
+        error = f" +- {_number(self.stderr)}" if self.stderr > 0 else ""
+        return f"measured {_number(self.measured)}{error}, expected {_number(self.expected)}"
+
+    def _score(self) -> str:
+        return f"score {_number(self.score)} {self.unit}, limit {_number(self.limit)}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A claim beside its row, if a run has one."""
+
+    claim: Claim
+    row: Row | None = None
+
+    @property
+    def verdict(self) -> str:
+        """The row's verdict, or ``"not attempted"``, or ``"not run"``."""
+        if self.row is not None:
+            return self.row.verdict
+        return NOT_RUN if self.claim.runnable else NOT_ATTEMPTED
+
+    @property
+    def icon(self) -> str:
+        """An HTML entity that tells the verdict without colour."""
+        return _ICONS[self.verdict]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows to look at, in the notebook as HTML and elsewhere as text."""
+
+    rows: tuple[Row, ...]
+
+    def __repr__(self) -> str:
+        return "\n".join(repr(row) for row in self.rows)
+
+    def _repr_html_(self) -> str:
+        heads = "".join(f'<th scope="col">{h}</th>' for h in ("claim", "verdict", "result"))
+        body = "".join(_table_row(row) for row in self.rows)
+        return (
+            f'<table class="iclkit-ledger"><thead><tr>{heads}</tr></thead>'
+            f"<tbody>{body}</tbody></table>"
+        )
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The claims of one notebook in one profile, and the rows checked so far.
+
+    Examples
+    --------
+    >>> claim = Claim("T-1", "demo", "nowhere", "One is one.", "new here", check="close",
+    ...               tolerance=1e-12, why="rounding")
+    >>> ledger = Ledger("demo", "quick", (claim,))
+    >>> ledger.check("T-1", measured=1.0, expected=1.0).verdict
+    'holds'
+    >>> len(ledger.close().rows)
+    1
+    """
+
+    notebook: str
+    profile: str
+    claims: tuple[Claim, ...]
+    rows: list[Row] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        _require_profile(self.profile)
+
+    @classmethod
+    def load(cls, notebook: str, profile: str, *, path: Path | None = None) -> "Ledger":
+        """Return the empty ledger of `notebook`.
+
+        Parameters
+        ----------
+        notebook : str
+            Name without suffix, for example ``"04_phase_transition"``.
+        profile : {"quick", "book", "paper"}
+        path : Path, optional
+            Another claims file than the one in the package.
+
+        Raises
+        ------
+        LedgerError
+            If the file has no claim of this notebook.
+        ValueError
+            If the profile is unknown or the file is not in order.
+        """
+        claims = tuple(c for c in load_claims(path) if c.notebook == notebook)
+        if not claims:
+            raise LedgerError(f"no claim belongs to the notebook {notebook!r}")
+        return cls(notebook, profile, claims)
+
+    def check(
+        self,
+        id: str,  # noqa: A002  # the name in the claims file
+        *,
+        measured: Any,
+        expected: Any = None,
+        stderr: Any = None,
+        size: Any = None,
+        x: Any = None,
+        at: Any = None,
+        also: Mapping[str, float] | None = None,
+    ) -> Row:
+        """Compare numbers with the claim `id`, note the row and show it.
+
+        Parameters
+        ----------
+        id : str
+            A claim of this notebook that is meant to be run.
+        measured, expected, stderr, size, x, at : optional
+            Scalars or arrays; which are needed depends on the kind of check, see
+            `iclkit.bench.checks`.
+        also : dict of float, optional
+            Further numbers to show beside the result; they decide nothing.
+
+        Returns
+        -------
+        Row
+            Its verdict may be ``"fails"``; `close` raises then.
+
+        Raises
+        ------
+        LedgerError
+            If the claim is unknown here or is not meant to be run.
+        ValueError
+            If the arguments do not fit the kind of check.
+        """
+        claim = self._claim(id)
+        data = Data(measured, expected, stderr, size, x, at)
+        outcome = perform(str(claim.check), claim.limit_in(self.profile), data)
+        row = _row(claim, self.profile, outcome, also or {})
+        self.rows.append(row)
+        _show(row)
+        return row
+
+    def close(self) -> Table:
+        """Return the rows, after checking that every claim was checked once and as expected.
+
+        Raises
+        ------
+        LedgerError
+            Naming each claim that was not checked, checked more than once, or failed.
+        """
+        if problems := _problems(self.notebook, self.claims, self.rows):
+            raise LedgerError("\n".join(problems))
+        return Table(tuple(self.rows))
+
+    def _claim(self, claim_id: str) -> Claim:
+        found = [claim for claim in self.claims if claim.id == claim_id]
+        if not found:
+            raise LedgerError(f"{claim_id}: not a claim of {self.notebook}")
+        if not found[0].runnable:
+            raise LedgerError(f"{claim_id}: entered as not attempted; change expect to check it")
+        return found[0]
+
+
+def load_claims(path: Path | None = None) -> tuple[Claim, ...]:
+    """Return every claim of the claims file, in its order.
+
+    Parameters
+    ----------
+    path : Path, optional
+        Default: the file in the package.
+
+    Raises
+    ------
+    ValueError
+        If a table has a missing or unknown field, or a claim is not in order.
+    """
+    tables = _read(path)
+    return tuple(_claim(name, table) for name, table in tables.items() if name != _NOT_CLAIMED)
+
+
+def not_claimed(notebook: str, path: Path | None = None) -> tuple[str, ...]:
+    """Return the sentences that readers often infer and the notebook's paper does not say."""
+    return tuple(_read(path).get(_NOT_CLAIMED, {}).get(notebook, ()))
+
+
+def profile_slice(notebook: str, path: Path | None = None) -> str:
+    """Return what of the claims file can change a run of `notebook`, as canonical JSON.
+
+    Notes
+    -----
+    These are the fields ``check``, ``expect``, ``tolerance`` of its claims; text and notes are
+    not among them, although a badge repeats the text: the book joins the current text by id.
+    """
+    claims = [claim for claim in load_claims(path) if claim.notebook == notebook]
+    kept = {c.id: {"check": c.check, "expect": c.expect, "tolerance": c.tolerance} for c in claims}
+    return json.dumps(kept, sort_keys=True, separators=(",", ":"))
+
+
+def collect(
+    notebook: str, executed: Mapping[str, Any], *, path: Path | None = None
+) -> list[Row]:
+    """Return the rows that an executed notebook left in its outputs.
+
+    Parameters
+    ----------
+    notebook : str
+        Name without suffix.
+    executed : dict
+        The notebook, parsed from JSON.
+    path : Path, optional
+        Another claims file than the one in the package.
+
+    Raises
+    ------
+    LedgerError
+        Unless each runnable claim of the notebook is there exactly once, as expected.
+    """
+    outputs = [o for cell in executed["cells"] for o in cell.get("outputs", ())]
+    bundles = [output.get("data", {}) for output in outputs]
+    rows = [Row.from_json(b[CLAIM_MIME]) for b in bundles if CLAIM_MIME in b]
+    claims = [claim for claim in load_claims(path) if claim.notebook == notebook]
+    if problems := _problems(notebook, claims, rows):
+        raise LedgerError("\n".join(problems))
+    return rows
+
+
+def merge(rows: Iterable[Row], *, path: Path | None = None) -> list[Entry]:
+    """Return every claim of the file beside its row, in the file's order.
+
+    Raises
+    ------
+    LedgerError
+        If two rows have the same claim, or a row has none.
+    """
+    claims, rows = load_claims(path), list(rows)
+    known = {claim.id for claim in claims}
+    problems = [f"{row.id}: not in the claims file" for row in rows if row.id not in known]
+    problems += [f"{name}: {n} rows" for name, n in Counter(r.id for r in rows).items() if n > 1]
+    if problems:
+        raise LedgerError("\n".join(problems))
+    by_id = {row.id: row for row in rows}
+    return [Entry(claim, by_id.get(claim.id)) for claim in claims]
+
+
+def power(kind: str, tolerance: float | str, data: Data, *, factor: float = 1.5) -> bool:
+    """Return whether the check notices an expectation that is off by `factor` resolutions.
+
+    Parameters
+    ----------
+    kind : str
+        A key of `iclkit.bench.checks.KINDS` that compares with a number: not ``order``.
+    tolerance : float or "family"
+    data : Data
+        The data of a check that passes. Orderings use them as they are; for equalities the
+        measured values are first set to the expected ones, so that only the shift counts.
+    factor : float
+        Size of the shift, in units of the row's own resolution.
+
+    Notes
+    -----
+    Both directions are tried, and both must be noticed; an ordering has only one, towards the
+    measured value.
+    """
+    resolution = perform(kind, tolerance, data).resolution
+    if KINDS[kind].one_sided:
+        signs: tuple[int, ...] = (-1,) if kind == "below" else (1,)
+    else:
+        signs, data = (-1, 1), _ideal(kind, data)
+    shifted = (_shifted(data, 1 + sign * factor * resolution, resolution) for sign in signs)
+    return not any(perform(kind, tolerance, d).passed for d in shifted)
+
+
+def _read(path: Path | None) -> dict[str, Any]:
+    source = files("iclkit") / "data" / "claims.toml" if path is None else path
+    return tomllib.loads(source.read_text(encoding="utf-8"))
+
+
+def _claim(name: str, table: Mapping[str, Any]) -> Claim:
+    try:
+        return Claim(id=name, **table)
+    except TypeError as error:
+        raise ValueError(f"claim {name}: {str(error).split('__init__() ')[-1]}") from error
+
+
+def _claim_problem(claim: Claim) -> str | None:
+    """Return the first thing that is wrong with the claim, or None."""
+    tests = {
+        f"origin must be one of {_ORIGINS}, got {claim.origin!r}": claim.origin not in _ORIGINS,
+        "text, source and notebook must not be empty": not all(
+            (claim.text, claim.source, claim.notebook)
+        ),
+        f"expect must be holds, differs or not attempted, got {claim.expect!r}": (
+            claim.expect not in (HOLDS, DIFFERS, NOT_ATTEMPTED)
+        ),
+        f"expect = {claim.expect!r} needs a note": claim.expect != HOLDS and not claim.note,
+    }
+    general = next((line for line, wrong in tests.items() if wrong), None)
+    return general or (_check_problem(claim) if claim.runnable else None)
+
+
+def _check_problem(claim: Claim) -> str | None:
+    if claim.check not in KINDS:
+        return f"check must be one of {', '.join(KINDS)}, got {claim.check!r}"
+    if claim.tolerance is None:
+        return None if KINDS[claim.check].in_sigmas else f"{claim.check} needs a tolerance"
+    if not claim.why:
+        return "a tolerance needs a why"
+    given = claim.tolerance
+    if isinstance(given, Mapping) and set(given) != set(PROFILES):
+        return f"tolerance must have exactly the profiles {', '.join(PROFILES)}"
+    values = given.values() if isinstance(given, Mapping) else [given]
+    return next((line for value in values if (line := _tolerance_problem(value))), None)
+
+
+def _tolerance_problem(value: Any) -> str | None:
+    if value == FAMILY:
+        return None
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and math.isfinite(value) and value >= 0:
+        return None
+    return f'tolerance must be a number >= 0 or "family", got {value!r}'
+
+
+def _require_profile(profile: str) -> None:
+    if profile not in PROFILES:
+        raise ValueError(f"profile must be one of {', '.join(PROFILES)}, got {profile!r}")
+
+
+def _row(claim: Claim, profile: str, outcome: Outcome, also: Mapping[str, float]) -> Row:
+    numbers = outcome._asdict()
+    passed = numbers.pop("passed")
+    return Row(
+        id=claim.id,
+        notebook=claim.notebook,
+        profile=profile,
+        check=str(claim.check),
+        verdict=_verdict(claim.expect, passed, math.isfinite(outcome.score)),
+        text=claim.text,
+        also={name: float(value) for name, value in also.items()},
+        **numbers,
+    )
+
+
+def _verdict(expect: str, passed: bool, finite: bool) -> str:
+    if not finite or passed != (expect == HOLDS):
+        return FAILS
+    return expect
+
+
+def _problems(notebook: str, claims: Sequence[Claim], rows: Sequence[Row]) -> list[str]:
+    """Return one line for each claim that is not there exactly once and as expected."""
+    due = {claim.id: claim for claim in claims if claim.runnable}
+    count = Counter(row.id for row in rows)
+    lines = [f"{name}: not checked" for name in due if not count[name]]
+    lines += [f"{name}: checked {n} times; restart and run all" for name, n in count.items() if n > 1]
+    lines += [f"{name}: not a claim to run in {notebook}" for name in count if name not in due]
+    return lines + [_failure(row, due[row.id]) for row in rows if row.verdict == FAILS and row.id in due]
+
+
+def _failure(row: Row, claim: Claim) -> str:
+    if not math.isfinite(row.score):
+        return f"{row.id}: the score is not a finite number; {row.detail}"
+    if claim.expect == DIFFERS:
+        return f"{row.id}: entered as differing, but it holds now; {row.detail}"
+    return f"{row.id}: out of its limit; {row.detail}"
+
+
+def _show(row: Row) -> None:
+    """Display the row where IPython runs."""
+    ipython = sys.modules.get("IPython")
+    if ipython is not None and ipython.get_ipython() is not None:
+        ipython.display.display(row.bundle(), raw=True)
+
+
+def _ideal(kind: str, data: Data) -> Data:
+    """Return the data with the measured values exactly as expected."""
+    stated = np.asarray(data.at if kind == "peak" else data.expected, dtype=np.float64)
+    if kind == "peak":
+        return data._replace(measured=stated, x=None, expected=None)
+    if kind == "limit":
+        return data._replace(measured=stated[..., None] + 0 * np.asarray(data.measured))
+    if kind == "slope":
+        return data._replace(measured=np.asarray(data.x) ** stated[..., None])
+    return data._replace(measured=stated + 0 * np.asarray(data.measured))
+
+
+def _shifted(data: Data, by: float, resolution: float) -> Data:
+    name = "expected" if data.at is None else "at"
+    stated = np.asarray(getattr(data, name), dtype=np.float64)
+    return data._replace(**{name: np.where(stated == 0, (by - 1), stated * by)})
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2g} %"
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(entry) for key, entry in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _with_nan(name: str, value: Any) -> Any:
+    if name == "also":
+        return {key: _with_nan(key, entry) for key, entry in value.items()}
+    return math.nan if value is None else value
+
+
+def _math(text: str) -> str:
+    """Escape `text` for HTML and mark its formulas the way every MathJax set-up reads."""
+    return re.sub(r"\$([^$]+)\$", r"\\(\1\\)", html.escape(text))
+
+
+def _table_row(row: Row) -> str:
+    return (
+        f'<tr class="iclkit-claim {row.verdict}"><th scope="row">{row.id}</th>'
+        f"<td>{_ICONS[row.verdict]} {row.verdict}</td><td>{html.escape(row.detail)}</td></tr>"
+    )

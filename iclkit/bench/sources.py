@@ -1,0 +1,130 @@
+"""What an executed notebook depends on: the key under which its result is kept.
+
+Stock notebook caches look at the code cells only and would publish stale numbers after an edit
+of the library. This key covers the code cells, the parameters, the ``iclkit`` sources that the
+notebook imports (with everything that those import), the data files that they name, the claims
+it must check, the lock and the Python version. Docstrings, comments and Markdown are prose: they
+leave it unchanged.
+"""
+
+import ast
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from iclkit.bench import claims
+
+__all__ = ["cache_key", "imported_sources", "modules_named"]
+
+PACKAGE = "iclkit"
+
+
+def cache_key(name: str, notebook: dict[str, Any], parameters: dict[str, Any], root: Path) -> str:
+    """Return the key of one run of a notebook, 20 hexadecimal digits.
+
+    Parameters
+    ----------
+    name : str
+        The notebook's name without ending, as in the claims file.
+    notebook : dict
+        The notebook, as parsed JSON.
+    parameters : dict
+        What papermill injects.
+    root : Path
+        The repository.
+    """
+    code = code_cells(notebook)
+    sources = imported_sources("\n".join(code), root)
+    texts = code + [path.read_text(encoding="utf-8") for path in sources]
+    parts = {
+        "code": code,
+        "parameters": parameters,
+        "sources": {path.relative_to(root).as_posix(): without_prose(path) for path in sources},
+        "data": {path.name: digest(path.read_bytes()) for path in data_named(texts, root)},
+        "claims": claims.profile_slice(name, root / PACKAGE / "data" / "claims.toml"),
+        "lock": (root / "constraints.txt").read_text(encoding="utf-8"),
+        "python": sys.version,
+    }
+    return digest(json.dumps(parts, sort_keys=True).encode())
+
+
+def code_cells(notebook: dict[str, Any]) -> list[str]:
+    """Return the sources of the code cells."""
+    return ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
+
+
+def imported_sources(code: str, root: Path) -> list[Path]:
+    """Return the files of ``iclkit`` that `code` imports, directly or not, sorted."""
+    found: set[Path] = set()
+    waiting = [path for name in modules_named(code) for path in files_of(name, root)]
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        found.add(path)
+        text = path.read_text(encoding="utf-8")
+        package = path.relative_to(root).parent.as_posix().replace("/", ".")
+        waiting += [file for name in modules_named(text, package) for file in files_of(name, root)]
+    return sorted(found)
+
+
+def modules_named(code: str, package: str = "") -> list[str]:
+    """Return the dotted names below ``iclkit`` that `code` imports anywhere, functions included."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(magics_out(code))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = absolute(node, package)
+            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return sorted({name for name in names if name.split(".")[0] == PACKAGE})
+
+
+def absolute(node: ast.ImportFrom, package: str) -> str:
+    """Return the module that a ``from`` import reads, relative dots resolved."""
+    if not node.level:
+        return node.module or ""
+    parts = package.split(".")
+    base = parts[: len(parts) - node.level + 1]
+    return ".".join([*base, *([node.module] if node.module else [])])
+
+
+def magics_out(code: str) -> str:
+    """Return the code without IPython's ``%`` and ``!`` lines, which Python cannot parse."""
+    lines = code.splitlines()
+    return "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in lines)
+
+
+def files_of(name: str, root: Path) -> list[Path]:
+    """Return the files that importing the dotted `name` runs: its packages and itself."""
+    parts = name.split(".")
+    files = []
+    for i in range(1, len(parts) + 1):
+        place = root.joinpath(*parts[:i])
+        files += [place / "__init__.py", place.with_suffix(".py")]
+    return [file for file in files if file.is_file()]
+
+
+def data_named(texts: list[str], root: Path) -> list[Path]:
+    """Return the data files whose name occurs in `texts`; the claims have a part of their own."""
+    files = sorted((root / PACKAGE / "data").glob("*"))
+    files = [file for file in files if file.is_file() and file.name != "claims.toml"]
+    return [file for file in files if any(file.name in text for text in texts)]
+
+
+def without_prose(path: Path) -> str:
+    """Return a digest of what a source does: its syntax tree without docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            node
+        ):
+            node.body = node.body[1:]
+    return digest(ast.dump(tree).encode())
+
+
+def digest(data: bytes) -> str:
+    """Return 20 hexadecimal digits of the SHA-256 of `data`."""
+    return hashlib.sha256(data).hexdigest()[:20]

@@ -1,0 +1,195 @@
+#!/usr/bin/env python3
+"""The one door: make the environment inside the repository, then hand over.
+
+    python3 run.py book      build the whole book into _build/html
+    python3 run.py test      run the tests
+    python3 run.py           list every command
+
+Standard library only. The work itself is in the ``iclkit`` command line, pytest, ruff and mypy.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+STAMP = VENV / "made-from"
+LOG = ROOT / ".venv-install.log"
+LOCK = ROOT / "constraints.txt"
+OLDEST, NEWEST = (3, 11), (3, 13)
+DISK_NEEDED_GB = 4
+
+# name: (what it does, the programs that do it; further arguments go to the last one)
+COMMANDS = {
+    "book": ("execute what changed and build the book", [["iclkit", "book"]]),
+    "test": ("run the tests", [["pytest", "-n", "auto"]]),
+    "run": ("execute one notebook: run NAME --profile quick", [["iclkit", "run"]]),
+    "ledger": ("print the claims and their verdicts", [["iclkit", "ledger"]]),
+    "bench": ("measure the solvers against the obvious way", [["python", "-m", "benchmarks"]]),
+    "lab": ("open the notebooks in JupyterLab", [["jupyter", "lab", "notebooks"]]),
+    "check": (
+        "lint and type-check",
+        [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]],
+    ),
+    "lock": ("resolve the dependencies anew", [["python", "tools/lock.py"]]),
+    "links": ("check the external links of the built book", [["iclkit", "links"]]),
+    "clean": ("delete everything built (keeps .venv)", [["iclkit", "clean"]]),
+}
+
+# What pip says, and what that means to a person.
+DISK_FULL = "the disk is full; free {0} GB and run again".format(DISK_NEEDED_GB)
+PIP_CAUSES = [
+    ("No space left on device", DISK_FULL),
+    ("Permission denied", "no permission to write into {0}".format(ROOT)),
+    ("NewConnectionError", "the package index cannot be reached; check the network and run again"),
+    ("ConnectTimeout", "the package index cannot be reached; check the network and run again"),
+    ("ProxyError", "the proxy refuses the package index; check the proxy settings"),
+    ("SSLError", "the package index's certificate is not trusted; check pip's cert setting"),
+    ("No matching distribution", "a pinned package is not offered for this Python or system"),
+]
+
+
+def main(argv):
+    """Run the command that `argv` names and return its exit code."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if argv[0] not in COMMANDS:
+        return fail("unknown command {0!r}; known: {1}".format(argv[0], ", ".join(COMMANDS)))
+    problem = wrong_python(sys.version_info[:2]) or prepare()
+    if problem:
+        return fail(problem)
+    return hand_over(COMMANDS[argv[0]][1], argv[1:])
+
+
+def usage():
+    """Return the help text."""
+    lines = ["usage: python3 run.py COMMAND [options]", ""]
+    lines += ["  {0:<8} {1}".format(name, text) for name, (text, _) in COMMANDS.items()]
+    lines += ["", "Every command first makes .venv (once, about two minutes)."]
+    return "\n".join(lines)
+
+
+def fail(message):
+    """Print one line on stderr and return exit code 2."""
+    print("run.py: " + message, file=sys.stderr)
+    return 2
+
+
+def wrong_python(version):
+    """Return why this Python cannot be used, or None."""
+    if OLDEST <= version <= NEWEST:
+        return None
+    return "needs Python {0}.{1} to {2}.{3}, this is {4}.{5}; start it with one of those".format(
+        *(OLDEST + NEWEST + tuple(version))
+    )
+
+
+def prepare():
+    """Make the environment unless it is already the locked one; return the problem or None."""
+    wanted = fingerprint()
+    if STAMP.exists() and STAMP.read_text() == wanted:
+        return None
+    free = shutil.disk_usage(str(ROOT)).free / 1e9
+    if free < DISK_NEEDED_GB:
+        return "needs {0} GB of free disk, {1:.1f} GB are left".format(DISK_NEEDED_GB, free)
+    print(
+        "run.py: making .venv from constraints.txt (once, about two minutes) ...", file=sys.stderr
+    )
+    problem = make_venv() or install()
+    if problem is None:
+        STAMP.write_text(wanted)
+    return problem
+
+
+def fingerprint():
+    """Return what the environment depends on: Python, place, requirements."""
+    digest = hashlib.sha256("{0} {1}".format(sys.version, ROOT).encode())
+    for name in ("pyproject.toml", "constraints.txt"):
+        digest.update((ROOT / name).read_bytes())
+    return digest.hexdigest()
+
+
+def make_venv():
+    """Create an empty virtual environment; return the problem or None."""
+    done = subprocess.run(
+        [sys.executable, "-m", "venv", "--clear", str(VENV)], capture_output=True, text=True
+    )
+    if done.returncode == 0:
+        return None
+    if "ensurepip" in done.stdout + done.stderr:
+        return "this Python cannot make environments; install its venv package (python3-venv)"
+    last = (done.stdout + done.stderr).strip().splitlines()[-1:]
+    return "cannot make {0}: {1}".format(VENV, " ".join(last))
+
+
+def install():
+    """Install the locked packages and this project; return the problem or None.
+
+    The lock is complete, so pip need not resolve it. Only torch is resolved: its CPU build, which
+    pip prefers where the index offers it, has other dependencies than the build with CUDA.
+    """
+    torch = [line for line in LOCK.read_text().splitlines() if line.startswith("torch==")]
+    rest = ["-r", str(LOCK), "--no-deps"]
+    steps = [
+        ["-c", str(LOCK), *torch],
+        rest,
+        ["--no-deps", "--no-build-isolation", "-e", str(ROOT)],
+    ]
+    pip = [str(BIN / "python"), "-m", "pip", "--disable-pip-version-check", "--retries", "2"]
+    with LOG.open("w", encoding="utf-8") as log:
+        for step in steps:
+            code = subprocess.call(
+                [*pip, "install", "--no-compile", "--no-input", *step],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment(),
+            )
+            if code:
+                return pip_problem(LOG.read_text(encoding="utf-8", errors="replace"))
+    LOG.unlink()
+    return None
+
+
+def pip_problem(log):
+    """Return one line that says why pip stopped."""
+    for sign, cause in PIP_CAUSES:
+        if sign in log:
+            return "installation stopped: {0} (details: {1})".format(cause, LOG.name)
+    return "installation stopped; the reason is at the end of {0}".format(LOG.name)
+
+
+def environment():
+    """Return the variables for the programs: `.venv` first, nothing from elsewhere."""
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+    env["PATH"] = str(BIN) + os.pathsep + env.get("PATH", "")
+    env["VIRTUAL_ENV"] = str(VENV)
+    env["JUPYTER_PREFER_ENV_PATH"] = "1"
+    env.setdefault("MPLCONFIGDIR", str(VENV / "cache" / "matplotlib"))
+    return env
+
+
+def hand_over(programs, extra):
+    """Run `programs` in turn from the repository root; return the first exit code that is not 0."""
+    env = environment()
+    for i, program in enumerate(programs):
+        last = i == len(programs) - 1
+        path = shutil.which(program[0], path=env["PATH"])
+        try:
+            code = subprocess.call(
+                [path] + program[1:] + (extra if last else []), env=env, cwd=str(ROOT)
+            )
+        except KeyboardInterrupt:
+            return 130
+        if code:
+            return code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,264 @@
+"""The house: layers, light import, notebooks without outputs, pages that tell the truth."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+import yaml
+
+from iclkit.bench import sources
+from iclkit.bench.runner import check_parameters, notebook_names, read_notebook
+from tools import lock
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = [ROOT / "notebooks" / f"{name}.ipynb" for name in notebook_names(ROOT)]
+MODULES = sorted((ROOT / "iclkit").rglob("*.py"))
+# A module imports only modules of lower rank.
+SCIENCE = [
+    "_checks",
+    "rng",
+    "prompts",
+    "features",
+    "moments",
+    "solvers",
+    "predictors",
+    "risk",
+    "papers",
+]
+BENCH = ["records", "sweep", "claims", "plots", "sources", "runner", "links", "pages", "book"]
+NEUTRAL = {"rng"}  # streams know neither prompts nor tables
+MAX_CELL_LINES = 30
+MAX_NOTEBOOK_FUNCTION_LINES = 10
+MAX_FILE_BYTES = 500_000
+
+
+def tracked():
+    done = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    )
+    return [ROOT / line for line in done.stdout.splitlines() if (ROOT / line).is_file()]
+
+
+def place(dotted):
+    """Return (layer, rank) of a module of the package, or None for the command line."""
+    parts = dotted.split(".")[1:]
+    if not parts or parts[0] == "cli":
+        return None
+    if parts[0] == "bench":
+        return ("bench", BENCH.index(parts[1])) if len(parts) > 1 else None
+    return ("science", SCIENCE.index(parts[0]))
+
+
+def imports_of(path):
+    package = path.relative_to(ROOT).parent.as_posix().replace("/", ".")
+    return sources.modules_named(path.read_text(encoding="utf-8"), package)
+
+
+def module_imports(path):
+    """Return the imported names that are modules or members of modules, shortened to modules."""
+    names = set()
+    for name in imports_of(path):
+        while not sources.files_of(name, ROOT) or not is_module(name):
+            name = name.rpartition(".")[0]
+        names.add(name)
+    return names
+
+
+def is_module(name):
+    base = ROOT.joinpath(*name.split("."))
+    return base.with_suffix(".py").is_file() or (base / "__init__.py").is_file()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_layers(path):
+    dotted = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    here = place(dotted)
+    if here is None:
+        return
+    for name in module_imports(path):
+        there = place(name)
+        if there is None or name == dotted:
+            continue
+        inside_one_paper = dotted.split(".")[:3] == name.split(".")[:3]
+        if name.split(".")[1] in NEUTRAL or inside_one_paper:
+            continue
+        assert there[0] == here[0], f"{dotted} imports {name} of the other stack"
+        assert there[1] < here[1], f"{dotted} imports {name}, which is not of lower rank"
+
+
+def test_layer_check_sees_a_forbidden_import(tmp_path):
+    module = tmp_path / "bad.py"
+    module.write_text("from iclkit.bench import sweep\n")
+    assert sources.modules_named(module.read_text()) == ["iclkit.bench", "iclkit.bench.sweep"]
+    assert place("iclkit.bench.sweep")[0] != place("iclkit.prompts")[0]
+
+
+@pytest.mark.parametrize("library", ["torch", "pandas", "matplotlib"])
+@pytest.mark.parametrize("module", ["iclkit", "iclkit.papers.phase_transition", "iclkit.risk"])
+def test_import_is_light(module, library):
+    code = f"import sys, {module}; sys.exit({library!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_light_import_check_can_fail():
+    code = "import sys, pandas; sys.exit('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 1
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_no_hidden_randomness_or_device(path):
+    text = path.read_text(encoding="utf-8")
+    for forbidden in ("default_rng()", "torch.manual_seed", ".cuda()", "np.random.seed"):
+        assert forbidden not in text
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+class TestNotebook:
+    def test_is_stored_bare(self, path):
+        notebook = json.loads(path.read_text())
+        assert set(notebook["metadata"]) == {"kernelspec", "language_info"}
+        assert set(notebook["metadata"]["kernelspec"]) == {"display_name", "language", "name"}
+        assert set(notebook["metadata"]["language_info"]) == {"name"}
+        for cell in notebook["cells"]:
+            assert not cell.get("outputs")
+            assert cell.get("execution_count") is None
+
+    def test_cell_ids_are_unique(self, path):
+        ids = [cell["id"] for cell in read_notebook(path)["cells"]]
+        assert len(set(ids)) == len(ids)
+
+    def test_parameters(self, path):
+        check_parameters(path.stem, read_notebook(path))
+
+    def test_cells_are_short(self, path):
+        for code in sources.code_cells(read_notebook(path)):
+            assert len(code.splitlines()) <= MAX_CELL_LINES, code
+            for node in ast.walk(ast.parse(sources.magics_out(code))):
+                if isinstance(node, ast.FunctionDef):
+                    assert node.end_lineno - node.lineno < MAX_NOTEBOOK_FUNCTION_LINES, node.name
+
+    def test_nothing_is_caught_in_silence(self, path):
+        for code in sources.code_cells(read_notebook(path)):
+            kinds = {type(node) for node in ast.walk(ast.parse(sources.magics_out(code)))}
+            assert ast.Try not in kinds
+
+    def test_figures_have_prose_as_alternative_text(self, path):
+        for code in sources.code_cells(read_notebook(path)):
+            for call in calls_named(code, "show"):
+                given = {keyword.arg for keyword in call.keywords}
+                assert {"name", "caption", "alt"} <= given
+
+    def test_every_claim_of_the_chapter_is_checked_once(self, path):
+        text = "\n".join(sources.code_cells(read_notebook(path)))
+        called = [call.args[0].value for call in calls_named(text, "check") if call.args]
+        assert len(called) == len(set(called))
+        if called:
+            assert "ledger.close()" in text
+
+
+def calls_named(code, name):
+    return [
+        node
+        for node in ast.walk(ast.parse(sources.magics_out(code)))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == name
+    ]
+
+
+def test_no_cell_is_pasted_into_another_notebook():
+    cells = {
+        path: {
+            "".join(code.split())
+            for code in sources.code_cells(read_notebook(path))
+            if len(code.splitlines()) >= 6
+        }
+        for path in NOTEBOOKS
+    }
+    for first, second in combinations(NOTEBOOKS, 2):
+        assert not cells[first] & cells[second]
+
+
+def test_tracked_files_are_small_text():
+    for path in tracked():
+        assert path.suffix not in {".pyc", ".pkl", ".npy", ".npz", ".db"}, path
+        assert path.stat().st_size < MAX_FILE_BYTES, path
+
+
+def test_no_machine_paths_or_registry_addresses():
+    pattern = re.compile(r"/(?:root|home)/\w+|/work/|\.\./shared|pypi\.org|files\.pythonhosted")
+    for path in tracked():
+        if path.suffix in {".py", ".md", ".ipynb", ".toml", ".yml", ".txt", ".cff"}:
+            found = pattern.findall(path.read_text(encoding="utf-8"))
+            assert not found or path == Path(__file__).resolve(), (path, found)
+
+
+def test_environment_follows_the_lock():
+    stored = (ROOT / "environment.yml").read_text()
+    assert stored == lock.environment_yml((ROOT / "constraints.txt").read_text())
+
+
+def test_environment_is_complete():
+    parsed = yaml.safe_load((ROOT / "environment.yml").read_text())
+    conda = [entry for entry in parsed["dependencies"] if isinstance(entry, str)]
+    pip = next(entry["pip"] for entry in parsed["dependencies"] if isinstance(entry, dict))
+    asked = ["jupyter-book", "jupyterlab", "papermill"]
+    assert all(any(line.startswith(f"{name}==") for line in pip) for name in asked)
+    for name in ("python", "numpy", "pytorch-cpu", "seaborn-base"):
+        assert sum(line.startswith(f"{name}=") for line in conda) == 1
+    assert pip[-1] == "-e ."
+
+
+def test_lock_has_every_direct_requirement():
+    versions = lock.locked_versions((ROOT / "constraints.txt").read_text())
+    assert set(lock.direct_requirements()) <= set(versions)
+
+
+def test_lock_holds_pins_only():
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        assert re.fullmatch(r"[\w.\-\[\]]+==[\w.]+( ; .+)?", line), line
+
+
+def test_notation_names_exist():
+    names = notation_names()
+    assert len(names) >= 15
+    code = "\n".join(path.read_text(encoding="utf-8") for path in MODULES)
+    missing = [name for name in names if not re.search(rf"\b{name}\b", code)]
+    assert not missing
+
+
+def notation_names():
+    rows = [line for line in (ROOT / "book/notation.md").read_text().splitlines() if "|" in line]
+    cells = [row.split("|")[2] for row in rows if row.count("|") >= 4]
+    return [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+
+
+def test_every_command_is_documented():
+    sys.path.insert(0, str(ROOT))
+    import run
+
+    page = (ROOT / "book/running.md").read_text()
+    for name in run.COMMANDS:
+        assert f"python3 run.py {name}" in page, name
+
+
+def test_every_page_is_in_the_table_of_contents():
+    toc = (ROOT / "book/_toc.yml").read_text()
+    pages = [*(ROOT / "book").glob("*.md"), *NOTEBOOKS]
+    for page in pages:
+        assert page.relative_to(ROOT).with_suffix("").as_posix() in toc, page
+
+
+def test_citation_names_the_four_papers():
+    parsed = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert len(parsed["references"]) == 4
+    assert {ref["year"] for ref in parsed["references"]} == {2024, 2025}

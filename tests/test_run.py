@@ -1,0 +1,123 @@
+"""The one door: each thing that can go wrong before the work starts ends in one clear line."""
+
+import collections
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import run
+
+Usage = collections.namedtuple("Usage", "total used free")
+
+
+@pytest.fixture
+def bare_copy(tmp_path, root, monkeypatch):
+    """The door and what it reads, in a folder without environment."""
+    for name in ("run.py", "pyproject.toml", "constraints.txt"):
+        shutil.copy(root / name, tmp_path / name)
+    for name, value in run_places(tmp_path).items():
+        monkeypatch.setattr(run, name, value)
+    return tmp_path
+
+
+def run_places(place):
+    venv = place / ".venv"
+    return {
+        "ROOT": place,
+        "VENV": venv,
+        "BIN": venv / "bin",
+        "STAMP": venv / "made-from",
+        "LOG": place / ".venv-install.log",
+        "LOCK": place / "constraints.txt",
+    }
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"], ["help"]])
+def test_help_lists_every_command(argv, capsys):
+    assert run.main(argv) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in run.COMMANDS)
+
+
+def test_unknown_command(capsys):
+    assert run.main(["bok"]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "unknown command 'bok'" in message
+    assert "book" in message
+
+
+@pytest.mark.parametrize("version", [(2, 7), (3, 8), (3, 10), (3, 14)])
+def test_wrong_python(version):
+    message = run.wrong_python(version)
+    assert "needs Python 3.11 to 3.13, this is {}.{}".format(*version) in message
+
+
+@pytest.mark.parametrize("version", [(3, 11), (3, 12), (3, 13)])
+def test_right_python(version):
+    assert run.wrong_python(version) is None
+
+
+def test_no_disk(bare_copy, monkeypatch, capsys):
+    monkeypatch.setattr(run.shutil, "disk_usage", lambda _: Usage(10**11, 10**11, 10**9))
+    assert run.main(["test"]) == 2
+    assert capsys.readouterr().err == "run.py: needs 4 GB of free disk, 1.0 GB are left\n"
+
+
+@pytest.mark.parametrize(
+    ("sign", "words"),
+    [
+        ("OSError: [Errno 28] No space left on device", "disk is full"),
+        ("NewConnectionError: Failed to establish", "cannot be reached"),
+        ("ERROR: No matching distribution found for x", "not offered"),
+        ("something new", "the reason is at the end of"),
+    ],
+)
+def test_what_pip_says_becomes_one_line(sign, words):
+    message = run.pip_problem(f"Collecting x\n{sign}\n")
+    assert words in message
+    assert "\n" not in message
+
+
+def test_no_network(bare_copy):
+    nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_CONFIG_FILE": os.devnull}
+    offline = {k: v for k, v in os.environ.items() if not k.startswith("PIP_")} | nowhere
+    done = subprocess.run(
+        [sys.executable, "run.py", "test"],
+        cwd=bare_copy,
+        env=offline,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert "the package index cannot be reached" in last
+    assert not (bare_copy / ".venv" / "made-from").exists()
+
+
+def test_made_environment_is_not_made_again(bare_copy, monkeypatch):
+    (bare_copy / ".venv").mkdir()
+    (bare_copy / ".venv" / "made-from").write_text(run.fingerprint())
+    monkeypatch.setattr(run, "make_venv", lambda: pytest.fail("made again"))
+    assert run.prepare() is None
+
+
+def test_changed_lock_makes_it_again(bare_copy, monkeypatch):
+    (bare_copy / ".venv").mkdir()
+    (bare_copy / ".venv" / "made-from").write_text(run.fingerprint())
+    (bare_copy / "constraints.txt").write_text("numpy==2.4.6\n")
+    monkeypatch.setattr(run, "make_venv", lambda: "asked to make it")
+    assert run.prepare() == "asked to make it"
+
+
+def test_python_without_venv_package(bare_copy, monkeypatch):
+    failed = subprocess.CompletedProcess([], 1, "", "ensurepip is not available")
+    monkeypatch.setattr(run.subprocess, "run", lambda *_, **__: failed)
+    assert "install its venv package" in run.make_venv()
+
+
+def test_exit_code_is_handed_on(monkeypatch):
+    assert run.hand_over([["python", "-c", "raise SystemExit(7)"]], []) == 7
