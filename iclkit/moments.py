@@ -191,7 +191,7 @@ def mp_traces(z: ArrayLike, kappa: ArrayLike) -> WishartTraces:
     shrunk = z * (g + c) / np.where(g > 0, g, np.inf)
     spread = np.where(g > 0, c * mixed, 0.0) * shrunk**2
     signal_square = np.where(g > 0, signal**2 * (1.0 + spread), signal)  # z = 0: a projector
-    return WishartTraces(resolvent, square, signal, mixed, signal_square)
+    return WishartTraces(resolvent, square, signal, mixed, signal_square[()])
 
 
 def mp_resolvent(z: ArrayLike, kappa: ArrayLike) -> Floats:

@@ -24,7 +24,9 @@ Solver = Callable[[Floats], Floats]
 
 METHODS = ("auto", "dual", "cg", "primal", "pcg")
 
-_ROWS = 512  # prompts per block: two blocks of 512 x 100 numbers stay in the cache
+_ROWS = 4096  # prompts per block of a product: few calls, temporaries of a few MB
+_TILE = 512  # prompts per block where the temporaries are as wide as the answer
+_STEPS = 5_000  # conjugate gradient steps before giving up
 _EPS = float(np.finfo(np.float64).eps)
 
 
@@ -108,11 +110,12 @@ def _regression_data(x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
 
 def _regular_ridge(x: Floats, y: Floats, penalty: float) -> Floats:
     n, d = x.shape[1:]
-    xt = x.transpose(0, 2, 1)
-    shift = penalty * np.eye(min(n, d))
+    xt, labels = x.transpose(0, 2, 1), y[..., None]
+    gram = xt @ x if n >= d else x @ xt
+    gram += penalty * np.eye(min(n, d))
     if n >= d:
-        return np.linalg.solve(xt @ x + shift, xt @ y[..., None])[..., 0]
-    return (xt @ np.linalg.solve(x @ xt + shift, y[..., None]))[..., 0]
+        return np.asarray(np.linalg.solve(gram, xt @ labels)[..., 0], dtype=np.float64)
+    return np.asarray((xt @ np.linalg.solve(gram, labels))[..., 0], dtype=np.float64)
 
 
 def _spectral_ridge(x: Floats, y: Floats, penalty: float) -> Floats:
@@ -121,7 +124,8 @@ def _spectral_ridge(x: Floats, y: Floats, penalty: float) -> Floats:
     kept = values > rank_limit
     safe = np.where(kept, values, 1.0)
     filters = np.where(kept, safe / (safe**2 + penalty), 0.0)
-    return np.einsum("bsd,bs,bns,bn->bd", right, filters, left, y, optimize=True)
+    projected = np.einsum("bns,bn->bs", left, y)
+    return np.einsum("bsd,bs->bd", right, filters * projected)
 
 
 # ------------------------------------------------------------------ ridge pretraining
@@ -158,9 +162,9 @@ def bilinear_ridge(
         the smallest norm. A paper's ridge strength may be scaled: ``(n/d) lambda`` in
         Lu et al. 2025.
     method : {"auto", "dual", "cg", "primal", "pcg"}
-        All give the same answer. "auto": "dual" up to n = d m prompts ("cg" where its n x n
-        matrix would be too large), "pcg" from 1.1 d m on, "primal" between and for small
-        problems.
+        All give the same answer up to rounding. "auto" takes "dual" up to n = d m prompts ("cg"
+        where its n x n matrix would be too large), "pcg" from 1.1 d m on, and "primal" between
+        and for small problems.
 
     Returns
     -------
@@ -182,9 +186,11 @@ def bilinear_ridge(
     The iterations apply ``P -> X^T diag(rowsum((X P) o V)) V + penalty P`` instead, 4 n d m
     operations. Started at 0 they stay in the span of the features, hence reach the
     minimum-norm solution. The preconditioner of "pcg" is the inverse of
-    ``n (X^T X/n) (x) (V^T V/n) + penalty``, in the eigenbases of both factors; it leaves the
-    span when n < d m, so it is refused there. "primal" and "dual" end with a step of iterative
-    refinement; a matrix that is singular to rounding is replaced by its numerical range.
+    ``n (X^T X/n) (x) (V^T V/n) + penalty``, in the eigenbases of both factors. It leaves the
+    span where the prompts do not determine gamma. Below d m distinct prompts it is refused; for
+    more prompts whose queries and features lie in subspaces that depend on each other, choose
+    "primal". "primal" and "dual" end with a step of iterative refinement; a matrix that is
+    singular to rounding is replaced by its numerical range.
 
     References
     ----------
@@ -218,21 +224,22 @@ def _choose(problem: _Problem) -> str:
 
 
 def _n_distinct(problem: _Problem) -> int:
-    """Number of distinct rows (x, v), told apart by one fixed projection."""
+    """Count the distinct rows (x, v), told apart by one fixed projection."""
     d, m = problem.shape
     signature = problem.x @ np.sqrt(np.arange(2.0, d + 2))
     signature += problem.v @ np.sqrt(np.arange(d + 2.0, d + m + 2))
-    return len(np.unique(signature))
+    scale = np.abs(signature).max() or 1.0
+    return len(np.unique(np.round(signature / scale, 9)))  # equal rows may differ by rounding
 
 
-def _blocks(n: int, size: int = _ROWS) -> Iterator[slice]:
+def _blocks(n: int, size: int) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, n, size))
 
 
 def _predict(problem: _Problem, gamma: Floats) -> Floats:
     """Predictions ``x_i^T gamma v_i``, (n,)."""
     out = np.empty(len(problem.y))
-    for rows in _blocks(len(out)):
+    for rows in _blocks(len(out), _ROWS):
         np.einsum("bm,bm->b", problem.x[rows] @ gamma, problem.v[rows], out=out[rows])
     return out
 
@@ -240,7 +247,7 @@ def _predict(problem: _Problem, gamma: Floats) -> Floats:
 def _adjoint(problem: _Problem, weights: Floats) -> Floats:
     """Weighted sum of features ``X^T diag(weights) V``, (d, m)."""
     out = np.zeros(problem.shape)
-    for rows in _blocks(len(weights)):
+    for rows in _blocks(len(weights), _ROWS):
         out += problem.x[rows].T @ (weights[rows, None] * problem.v[rows])
     return out
 
@@ -253,7 +260,8 @@ def _gradient(problem: _Problem, gamma: Floats) -> Floats:
 def _hessian_times(problem: _Problem, gamma: Floats) -> Floats:
     """``X^T diag(rowsum((X gamma) o V)) V + penalty gamma`` in one pass over the rows."""
     out = problem.penalty * gamma
-    for rows in _blocks(len(problem.y)):
+    gamma = gamma.astype(problem.x.dtype, copy=False)
+    for rows in _blocks(len(problem.y), _ROWS):
         x, v = problem.x[rows], problem.v[rows]
         fitted = np.einsum("bm,bm->b", x @ gamma, v)
         out += x.T @ (fitted[:, None] * v)
@@ -283,7 +291,7 @@ def _kernel(problem: _Problem) -> Floats:
     """Lower triangle of ``(X X^T) o (V V^T)``, (n, n); what lies above is not meant."""
     n = len(problem.y)
     out = np.empty((n, n))
-    for rows in _blocks(n):
+    for rows in _blocks(n, _TILE):
         seen = slice(0, rows.stop)
         np.matmul(problem.x[rows], problem.x[seen].T, out=out[rows, seen])
         out[rows, seen] *= problem.v[rows] @ problem.v[seen].T
@@ -306,7 +314,7 @@ def _pair_moments(problem: _Problem) -> Floats:
     """Sum over prompts of ``x_i x_j v_a v_b`` for i <= j and a <= b, one row per (i, j)."""
     (i, j), (a, b) = (np.triu_indices(size) for size in problem.shape)
     out = np.zeros((len(i), len(a)))
-    for rows in _blocks(len(problem.y)):
+    for rows in _blocks(len(problem.y), _TILE):
         x, v = problem.x[rows], problem.v[rows]
         out += (x[:, i] * x[:, j]).T @ (v[:, a] * v[:, b])
     return out
@@ -347,61 +355,96 @@ def _range_solver(matrix: Floats, shift: float) -> Solver:
 
 
 def _cg(problem: _Problem) -> Floats:
-    limit = min(20 * min(len(problem.y), problem.x.size), 20_000)
-    return _iterate(problem, None, tolerance=1e-12, limit=limit)
+    rhs = _adjoint(problem, problem.y)
+    gamma = _descend(problem, rhs, None, tolerance=1e-12)
+    _demand(_norm(_gradient(problem, gamma)), _norm(rhs))
+    return gamma
 
 
 def _pcg(problem: _Problem) -> Floats:
-    n, size = len(problem.y), int(np.prod(problem.shape))
-    if n < size:
-        raise ValueError(f"method pcg needs at least {size} prompts, got {n}; use dual or cg")
-    return _iterate(problem, _preconditioner(problem), tolerance=1e-10, limit=2_000)
+    """Corrections in single precision, their residual in double, until it is small enough."""
+    distinct, size = _n_distinct(problem), int(np.prod(problem.shape))
+    if distinct < size:
+        raise ValueError(
+            f"method pcg needs at least {size} distinct prompts, got {distinct}; use dual or cg"
+        )
+    gamma, residual = np.zeros(problem.shape), _adjoint(problem, problem.y)
+    before = scale = _norm(residual)
+    if scale == 0.0:
+        return gamma
+    precondition, (working, unit) = _preconditioner(problem), _single(problem)
+    for _ in range(8):
+        step = _descend(working, residual / before, precondition, tolerance=3e-4)
+        gamma += step * (before / unit)
+        residual = _gradient(problem, gamma)
+        before, last = _norm(residual), before
+        if before <= 1e-10 * scale:
+            break
+        if before > 0.01 * last:  # single precision does not resolve this problem
+            working, unit = problem, 1.0
+    _demand(before, scale)
+    return gamma
+
+
+def _single(problem: _Problem) -> tuple[_Problem, float]:
+    """Return the problem in single precision, entries scaled to 1, and its Hessian's unit."""
+    scales = [max(part.max(), -part.min()) for part in problem[:2]]
+    x, v = (
+        np.divide(part, scale, out=np.empty(part.shape, np.float32), casting="same_kind")
+        for part, scale in zip(problem[:2], scales, strict=True)
+    )
+    unit = float(np.prod(scales)) ** 2
+    return _Problem(x, v, problem.y, problem.penalty / unit), unit
 
 
 def _preconditioner(problem: _Problem) -> Solver:
-    """Return the inverse of the Hessian's expectation for independent queries and features."""
+    """Return the inverse, up to a factor, of the Hessian if queries and features were independent.
+
+    Both factors act in their eigenbases; directions without data stay at 0.
+    """
     x_values, x_basis = np.linalg.eigh(problem.x.T @ problem.x)
     v_values, v_basis = np.linalg.eigh(problem.v.T @ problem.v)
     mean = np.outer(x_values, v_values) / len(problem.y)
     kept = mean > _EPS * mean.max()
-    inverse = np.where(kept, 1.0 / np.where(kept, mean + problem.penalty, 1.0), 0.0)
+    inverse = kept / np.where(kept, mean + problem.penalty, 1.0)
+    inverse /= inverse.max()
 
-    def apply(gamma: Floats) -> Floats:
-        rotated = x_basis.T @ gamma.reshape(problem.shape) @ v_basis
+    def apply(flat: Floats) -> Floats:
+        rotated = x_basis.T @ flat.reshape(problem.shape) @ v_basis
         return (x_basis @ (inverse * rotated) @ v_basis.T).ravel()
 
     return apply
 
 
-def _iterate(
-    problem: _Problem, precondition: Solver | None, *, tolerance: float, limit: int
+def _descend(
+    problem: _Problem, rhs: Floats, precondition: Solver | None, *, tolerance: float
 ) -> Floats:
-    """Solve the normal equations by conjugate gradients from gamma = 0."""
+    """Solve for the step with Hessian times step = `rhs`, by conjugate gradients from 0."""
     size = int(np.prod(problem.shape))
-    shape = problem.shape
 
     def hessian_times(flat: Floats) -> Floats:
-        return _hessian_times(problem, flat.reshape(shape)).ravel()
+        return _hessian_times(problem, flat.reshape(problem.shape)).ravel()
 
-    rhs = _adjoint(problem, problem.y)
     flat, _ = cg(
         LinearOperator((size, size), hessian_times, dtype=np.float64),
         rhs.ravel(),
         rtol=tolerance,
-        maxiter=limit,
+        maxiter=_STEPS,
         M=precondition and LinearOperator((size, size), precondition, dtype=np.float64),
     )
-    gamma = flat.reshape(shape)
-    _demand(problem, gamma, np.linalg.norm(rhs), limit)
-    return gamma
+    return flat.reshape(problem.shape)
 
 
-def _demand(problem: _Problem, gamma: Floats, scale: float, limit: int) -> None:
-    residual = np.linalg.norm(_gradient(problem, gamma))
+def _norm(matrix: Floats) -> float:
+    return float(np.linalg.norm(matrix))
+
+
+def _demand(residual: float, scale: float) -> None:
     if not residual <= 1e-9 * scale:
         raise ConvergenceError(
             f"conjugate gradients reached a relative residual of {residual / scale:.1e}, "
-            f"not 1e-9, in at most {limit} steps; use method dual or primal, or a larger penalty"
+            f"not 1e-9, in rounds of {_STEPS} steps; use method dual or primal, "
+            "or a larger penalty"
         )
 
 

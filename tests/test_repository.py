@@ -30,7 +30,18 @@ SCIENCE = [
     "risk",
     "papers",
 ]
-BENCH = ["records", "sweep", "claims", "plots", "sources", "runner", "links", "pages", "book"]
+BENCH = [
+    "records",
+    "sweep",
+    "checks",
+    "claims",
+    "plots",
+    "sources",
+    "runner",
+    "links",
+    "pages",
+    "book",
+]
 NEUTRAL = {"rng"}  # streams know neither prompts nor tables
 MAX_CELL_LINES = 30
 MAX_NOTEBOOK_FUNCTION_LINES = 10
@@ -239,7 +250,7 @@ def test_notation_names_exist():
 def notation_names():
     rows = [line for line in (ROOT / "book/notation.md").read_text().splitlines() if "|" in line]
     cells = [row.split("|")[2] for row in rows if row.count("|") >= 4]
-    return [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+    return [name for cell in cells for name in re.findall(r"(?<!\})`(\w+)`", cell)]
 
 
 def test_every_command_is_documented():
@@ -262,3 +273,20 @@ def test_citation_names_the_four_papers():
     parsed = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert len(parsed["references"]) == 4
     assert {ref["year"] for ref in parsed["references"]} == {2024, 2025}
+
+
+def test_functions_are_small():
+    lengths = [length(node) for path in MODULES for node in functions(path)]
+    assert sum(n <= 20 for n in lengths) >= 0.95 * len(lengths)
+    assert sorted(lengths)[len(lengths) // 2] <= 6
+
+
+def functions(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+
+
+def length(function):
+    """Return the lines of a function's statements, its docstring and signature not counted."""
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    return body[-1].end_lineno - body[0].lineno + 1 if body else 0

@@ -6,6 +6,7 @@ Prose comes from the repository, outputs from the executed copies: editing prose
 
 import copy
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from iclkit.bench import claims, links, pages
-from iclkit.bench.records import CLAIM_MIME, FIGURE_MIME
-from iclkit.bench.runner import Run, read_notebook
+from iclkit.bench.records import CAPTION_MIME, CLAIM_MIME, FIGURE_MIME
+from iclkit.bench.runner import ANSI, Run, read_notebook
 
 __all__ = ["BuildError", "build_book"]
 
@@ -111,13 +112,13 @@ def after_cell(cell: dict[str, Any], data: Path) -> list[dict[str, Any]]:
     for output in cell["outputs"]:
         bundle = output.get("data", {})
         if CLAIM_MIME in bundle:
-            found.append(bundle[CLAIM_MIME])
-            continue
-        if FIGURE_MIME in bundle:
-            number_figure(cell, bundle[FIGURE_MIME], data)
-        kept.append(output)
+            found.append(claims.Row.from_json(bundle[CLAIM_MIME]))
+        elif FIGURE_MIME in bundle:
+            number_figure(cell, bundle.pop(FIGURE_MIME), data)
+        if not {CLAIM_MIME, CAPTION_MIME} & bundle.keys():
+            kept.append(output)
     cell["outputs"] = kept
-    return [pages.claim_cell(claims.Row.from_json(record)) for record in found]
+    return [pages.claim_cell(entry) for entry in claims.merge(found) if entry.row]
 
 
 def number_figure(cell: dict[str, Any], record: dict[str, Any], data: Path) -> None:
@@ -135,10 +136,18 @@ def number_figure(cell: dict[str, Any], record: dict[str, Any], data: Path) -> N
 
 def run_jupyter_book(root: Path, staging: Path, work: Path) -> None:
     """Run jupyter-book on fresh doctrees: an incremental build would forget old warnings."""
-    command = [sys.executable, "-m", "jupyter_book", "build", str(staging)]
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(staging)]
     files = ["--config", str(root / "_config.yml"), "--toc", str(staging / "book" / "_toc.yml")]
     strict = ["-W", "-n", "--keep-going", "-q", "--path-output", str(work)]
     done = subprocess.run([*command, *files, *strict], capture_output=True, text=True, cwd=staging)
     if done.returncode:
-        told = [line for line in done.stderr.splitlines() if "WARNING" in line or "ERROR" in line]
-        raise BuildError("jupyter-book stopped:\n  " + "\n  ".join(told or [done.stderr[-3000:]]))
+        log = root / "_build" / "book.log"
+        log.write_text(done.stdout + done.stderr)
+        raise BuildError(f"jupyter-book stopped ({log.relative_to(root)}):\n  {told(done.stderr)}")
+
+
+def told(stderr: str) -> str:
+    """Return the lines of Sphinx's output that name a cause."""
+    lines = ANSI.sub("", stderr).splitlines()
+    causes = [line for line in lines if "WARNING" in line or re.match(r"[\w.]+Error: ", line)]
+    return "\n  ".join(causes or lines[-5:])

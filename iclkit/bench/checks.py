@@ -25,7 +25,17 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["FAMILY", "KINDS", "Data", "Kind", "Outcome", "Scores", "family_limit", "perform"]
+__all__ = [
+    "FAMILY",
+    "KINDS",
+    "Data",
+    "Kind",
+    "Outcome",
+    "Scores",
+    "family_limit",
+    "perform",
+    "power",
+]
 
 #: Tolerance that stands for "the family-wise limit of this number of comparisons".
 FAMILY: Final = "family"
@@ -155,8 +165,42 @@ def perform(kind: str, tolerance: float | str, data: Data) -> Outcome:
     _check_arguments(kind, rule, data)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         scores = rule.scores(data)
-        limit = _limit(rule, tolerance, scores, data.stderr is not None)
-        return _judge(rule, scores, limit)
+        sampled = rule.in_sigmas or (rule.one_sided and data.stderr is not None)
+        limit = _limit(rule, tolerance, scores, sampled)
+        return _judge(rule, scores, limit, "standard errors" if sampled else rule.unit)
+
+
+def power(kind: str, tolerance: float | str, data: Data, *, factor: float = 1.5) -> bool:
+    """Return whether the check notices an expectation that is off by `factor` resolutions.
+
+    Parameters
+    ----------
+    kind : str
+        A key of `iclkit.bench.checks.KINDS` that compares with a number: not ``order``.
+    tolerance : float or "family"
+    data : Data
+        The data of a check that passes. Orderings use them as they are; for equalities the
+        measured values are first set to the expected ones, so that only the shift counts.
+    factor : float
+        Size of the shift, in units of the row's own resolution.
+
+    Notes
+    -----
+    Both directions are tried, and both must be noticed; an ordering has only one, towards the
+    measured value.
+
+    Raises
+    ------
+    ValueError
+        For ``order``, which states no number that could be shifted.
+    """
+    if kind == "order":
+        raise ValueError("an order check states no number to shift")
+    resolution = perform(kind, tolerance, data).resolution
+    signs = {"below": (-1,), "above": (1,)}.get(kind, (-1, 1))
+    data = data if KINDS[kind].one_sided else _ideal(kind, data)
+    shifted = (_shifted(data, sign * factor * resolution) for sign in signs)
+    return not any(perform(kind, tolerance, d).passed for d in shifted)
 
 
 def close(data: Data) -> Scores:
@@ -207,7 +251,7 @@ def order(data: Data) -> Scores:
     unit is the standard error of the difference, or the later value without `stderr`.
     """
     sign = _direction(data.expected)
-    measured, stderr = _sorted_along(data)
+    _, measured, stderr = _curve(data)
     first, second = np.triu_indices(measured.shape[-1], k=1)
     before, after = measured[..., first], measured[..., second]
     error = np.hypot(stderr[..., first], stderr[..., second])
@@ -256,12 +300,8 @@ KINDS: Final[dict[str, Kind]] = {
     "limit": Kind(
         limit, _NUMBERS | {"stderr", "size"}, frozenset(), "standard errors", in_sigmas=True
     ),
-    "below": Kind(
-        below, _NUMBERS, frozenset({"stderr"}), "relative", one_sided=True, margin=True
-    ),
-    "above": Kind(
-        above, _NUMBERS, frozenset({"stderr"}), "relative", one_sided=True, margin=True
-    ),
+    "below": Kind(below, _NUMBERS, frozenset({"stderr"}), "relative", one_sided=True, margin=True),
+    "above": Kind(above, _NUMBERS, frozenset({"stderr"}), "relative", one_sided=True, margin=True),
     "order": Kind(order, _NUMBERS | {"x"}, frozenset({"stderr"}), "relative", one_sided=True),
     "peak": Kind(peak, frozenset({"measured", "at"}), frozenset({"x", "expected"}), "distance"),
     "slope": Kind(slope, _NUMBERS | {"x"}, frozenset({"stderr"}), "slope"),
@@ -280,31 +320,36 @@ def _check_arguments(kind: str, rule: Kind, data: Data) -> None:
 def _limit(rule: Kind, tolerance: float | str, scores: Scores, sampled: bool) -> float:
     if tolerance != FAMILY:
         size = float(tolerance)
-    elif rule.in_sigmas or (rule.one_sided and sampled):
+    elif sampled:
         size = family_limit(scores.score.size)
     else:
-        raise ValueError('the tolerance "family" needs stderr')
-    return -size if rule.margin else size
+        raise ValueError(f'the tolerance "family" needs standard errors, not {rule.unit}')
+    return 0.0 - size if rule.margin else size
 
 
-def _judge(rule: Kind, scores: Scores, limit: float) -> Outcome:
+def _judge(rule: Kind, scores: Scores, limit: float, unit: str) -> Outcome:
     z = family_limit(scores.score.size)
-    net = scores.score - z * scores.noise
+    net = _net(rule, scores, z)
     worst = np.unravel_index(np.argmax(np.where(np.isnan(net), np.inf, net)), net.shape)
     score = float(net[worst])
     within = score < limit if rule.margin else score <= limit
-    sampled = rule.in_sigmas or (rule.one_sided and bool(np.any(scores.stderr > 0)))
     return Outcome(
         passed=bool(np.isfinite(score) and within),
         score=score,
         limit=limit,
-        unit="standard errors" if sampled else rule.unit,
+        unit=unit,
         resolution=_resolution(rule, scores, limit, z),
         comparisons=int(net.size),
         measured=float(scores.measured[worst]),
         expected=float(scores.expected[worst]),
         stderr=float(scores.stderr[worst]),
     )
+
+
+def _net(rule: Kind, scores: Scores, z: float) -> NDArray[np.float64]:
+    """Return the scores less what sampling explains, NaN where they are not finite."""
+    net = scores.score if rule.one_sided else np.maximum(scores.score - z * scores.noise, 0)
+    return np.where(np.isfinite(scores.score), net, np.nan)
 
 
 def _resolution(rule: Kind, scores: Scores, limit: float, z: float) -> float:
@@ -385,11 +430,6 @@ def _direction(expected: Any) -> float:
     return 1.0 if expected == "increasing" else -1.0
 
 
-def _sorted_along(data: Data) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    _, measured, stderr = _curve(data)
-    return measured, stderr
-
-
 def _curve(
     data: Data, name: str = "x"
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -416,7 +456,7 @@ def _stderr(data: Data) -> NDArray[np.float64]:
     stderr = _array("stderr", 0.0 if data.stderr is None else data.stderr)
     if np.any(stderr < 0):
         raise ValueError(f"stderr must be >= 0, got {stderr.min()}")
-    return stderr
+    return np.where(np.isinf(stderr), np.nan, stderr)  # an infinite error would excuse anything
 
 
 def _array(name: str, value: ArrayLike) -> NDArray[np.float64]:
@@ -429,9 +469,10 @@ def _array(name: str, value: ArrayLike) -> NDArray[np.float64]:
     return array
 
 
-def _broadcast(*arrays: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+def _broadcast(*arrays: NDArray[np.float64]) -> Any:
+    """Return the arrays at their common shape."""
     try:
-        return tuple(np.broadcast_arrays(*arrays))
+        return np.broadcast_arrays(*arrays)
     except ValueError as error:
         shapes = ", ".join(str(array.shape) for array in arrays)
         raise ValueError(f"measured, expected and stderr must fit, got shapes {shapes}") from error
@@ -439,3 +480,30 @@ def _broadcast(*arrays: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
 
 def _scale_of(value: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(value == 0, 1.0, np.abs(value))
+
+
+def _ideal(kind: str, data: Data) -> Data:
+    """Return the data with the measured values exactly as expected."""
+    stated = np.asarray(data.at if kind == "peak" else data.expected, dtype=np.float64)
+    if kind == "peak":
+        return data._replace(measured=stated, x=None, expected=None)
+    if kind == "limit":
+        return data._replace(measured=stated[..., None] + 0 * np.asarray(data.measured))
+    if kind == "slope":
+        return _rescaled(data, np.asarray(data.x) ** stated[..., None])
+    return _rescaled(data, stated + 0 * np.asarray(data.measured))
+
+
+def _rescaled(data: Data, measured: NDArray[np.float64]) -> Data:
+    """Return the data with other measured values of the same relative errors."""
+    if data.stderr is None:
+        return data._replace(measured=measured)
+    factor = np.where(measured == 0, 1.0, np.abs(measured / np.asarray(data.measured)))
+    return data._replace(measured=measured, stderr=np.asarray(data.stderr) * factor)
+
+
+def _shifted(data: Data, by: float) -> Data:
+    """Return the data with the expectation moved by a relative amount (absolute from 0)."""
+    name = "expected" if data.at is None else "at"
+    stated = np.asarray(getattr(data, name), dtype=np.float64)
+    return data._replace(**{name: stated + by * np.where(stated == 0, 1.0, np.abs(stated))})

@@ -18,12 +18,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from iclkit.bench.checks import FAMILY, KINDS, Data, Outcome, perform
 from iclkit.bench.records import CLAIM_MIME
 
 __all__ = [
+    "DIFFERS",
+    "FAILS",
+    "HOLDS",
+    "NOT_ATTEMPTED",
+    "NOT_RUN",
     "PROFILES",
     "Claim",
     "Entry",
@@ -35,7 +38,6 @@ __all__ = [
     "load_claims",
     "merge",
     "not_claimed",
-    "power",
     "profile_slice",
 ]
 
@@ -45,6 +47,7 @@ NOT_ATTEMPTED, NOT_RUN = "not attempted", "not run"
 
 _ORIGINS: Final = ("released code", "released data", "derived here", "new here", "recalled")
 _NOT_CLAIMED: Final = "not_claimed"
+_RELATIONS: Final = {"below": "below", "above": "above", "order": "after"}
 _ICONS: Final = {
     HOLDS: "&#10003;",
     DIFFERS: "&#8800;",
@@ -134,7 +137,6 @@ class Row:
     profile: str
     check: str
     verdict: str
-    text: str
     score: float
     limit: float
     unit: str
@@ -177,21 +179,25 @@ class Row:
             raise LedgerError(f"{record.get('id', '?')}: the row's fields do not fit: {odd}")
         return cls(**{name: _with_nan(name, value) for name, value in record.items()})
 
-    def to_html(self) -> str:
-        """Return the row as a badge: icon, word, sentence and numbers; colours by CSS class."""
+    def to_html(self, text: str) -> str:
+        """Return a badge for the claim's `text`: icon, word, sentence, numbers; no colours."""
         return (
             f'<div class="iclkit-claim {self.verdict}" id="claim-{self.id.lower()}" role="note">'
             f'<span class="iclkit-icon" aria-hidden="true">{_ICONS[self.verdict]}</span> '
             f"<strong>{self.id} {self.verdict}.</strong> "
-            f'<span class="iclkit-text tex2jax_process mathjax_process">{_math(self.text)}</span> '
+            f'<span class="iclkit-text tex2jax_process mathjax_process">{_math(text)}</span> '
             f'<span class="iclkit-detail">{html.escape(self.detail)}</span></div>'
         )
 
-    def bundle(self) -> dict[str, Any]:
-        """Return the mime bundle that a notebook shows and a build reads."""
+    def bundle(self, text: str) -> dict[str, Any]:
+        """Return the mime bundle that a notebook shows and a build reads.
+
+        The claim's sentence is in the badge only: pages take it from the claims file, so that
+        editing a sentence reruns nothing.
+        """
         return {
             "text/plain": repr(self),
-            "text/html": self.to_html(),
+            "text/html": self.to_html(text),
             CLAIM_MIME: self.to_json(),
         }
 
@@ -200,7 +206,8 @@ class Row:
 
     def _measured(self) -> str:
         error = f" +- {_number(self.stderr)}" if self.stderr > 0 else ""
-        return f"measured {_number(self.measured)}{error}, expected {_number(self.expected)}"
+        word = _RELATIONS.get(self.check, "expected")
+        return f"measured {_number(self.measured)}{error}, {word} {_number(self.expected)}"
 
     def _score(self) -> str:
         return f"score {_number(self.score)} {self.unit}, limit {_number(self.limit)}"
@@ -332,7 +339,7 @@ class Ledger:
         outcome = perform(str(claim.check), claim.limit_in(self.profile), data)
         row = _row(claim, self.profile, outcome, also or {})
         self.rows.append(row)
-        _show(row)
+        _show(row, claim.text)
         return row
 
     def close(self) -> Table:
@@ -383,17 +390,15 @@ def profile_slice(notebook: str, path: Path | None = None) -> str:
 
     Notes
     -----
-    These are the fields ``check``, ``expect``, ``tolerance`` of its claims; text and notes are
-    not among them, although a badge repeats the text: the book joins the current text by id.
+    These are the fields ``check``, ``expect``, ``tolerance`` of its claims; texts, sources and
+    notes are not among them.
     """
     claims = [claim for claim in load_claims(path) if claim.notebook == notebook]
     kept = {c.id: {"check": c.check, "expect": c.expect, "tolerance": c.tolerance} for c in claims}
     return json.dumps(kept, sort_keys=True, separators=(",", ":"))
 
 
-def collect(
-    notebook: str, executed: Mapping[str, Any], *, path: Path | None = None
-) -> list[Row]:
+def collect(notebook: str, executed: Mapping[str, Any], *, path: Path | None = None) -> list[Row]:
     """Return the rows that an executed notebook left in its outputs.
 
     Parameters
@@ -435,34 +440,6 @@ def merge(rows: Iterable[Row], *, path: Path | None = None) -> list[Entry]:
         raise LedgerError("\n".join(problems))
     by_id = {row.id: row for row in rows}
     return [Entry(claim, by_id.get(claim.id)) for claim in claims]
-
-
-def power(kind: str, tolerance: float | str, data: Data, *, factor: float = 1.5) -> bool:
-    """Return whether the check notices an expectation that is off by `factor` resolutions.
-
-    Parameters
-    ----------
-    kind : str
-        A key of `iclkit.bench.checks.KINDS` that compares with a number: not ``order``.
-    tolerance : float or "family"
-    data : Data
-        The data of a check that passes. Orderings use them as they are; for equalities the
-        measured values are first set to the expected ones, so that only the shift counts.
-    factor : float
-        Size of the shift, in units of the row's own resolution.
-
-    Notes
-    -----
-    Both directions are tried, and both must be noticed; an ordering has only one, towards the
-    measured value.
-    """
-    resolution = perform(kind, tolerance, data).resolution
-    if KINDS[kind].one_sided:
-        signs: tuple[int, ...] = (-1,) if kind == "below" else (1,)
-    else:
-        signs, data = (-1, 1), _ideal(kind, data)
-    shifted = (_shifted(data, 1 + sign * factor * resolution, resolution) for sign in signs)
-    return not any(perform(kind, tolerance, d).passed for d in shifted)
 
 
 def _read(path: Path | None) -> dict[str, Any]:
@@ -530,7 +507,6 @@ def _row(claim: Claim, profile: str, outcome: Outcome, also: Mapping[str, float]
         profile=profile,
         check=str(claim.check),
         verdict=_verdict(claim.expect, passed, math.isfinite(outcome.score)),
-        text=claim.text,
         also={name: float(value) for name, value in also.items()},
         **numbers,
     )
@@ -547,9 +523,13 @@ def _problems(notebook: str, claims: Sequence[Claim], rows: Sequence[Row]) -> li
     due = {claim.id: claim for claim in claims if claim.runnable}
     count = Counter(row.id for row in rows)
     lines = [f"{name}: not checked" for name in due if not count[name]]
-    lines += [f"{name}: checked {n} times; restart and run all" for name, n in count.items() if n > 1]
+    lines += [
+        f"{name}: checked {n} times; restart and run all" for name, n in count.items() if n > 1
+    ]
     lines += [f"{name}: not a claim to run in {notebook}" for name in count if name not in due]
-    return lines + [_failure(row, due[row.id]) for row in rows if row.verdict == FAILS and row.id in due]
+    return lines + [
+        _failure(row, due[row.id]) for row in rows if row.verdict == FAILS and row.id in due
+    ]
 
 
 def _failure(row: Row, claim: Claim) -> str:
@@ -560,29 +540,11 @@ def _failure(row: Row, claim: Claim) -> str:
     return f"{row.id}: out of its limit; {row.detail}"
 
 
-def _show(row: Row) -> None:
+def _show(row: Row, text: str) -> None:
     """Display the row where IPython runs."""
     ipython = sys.modules.get("IPython")
     if ipython is not None and ipython.get_ipython() is not None:
-        ipython.display.display(row.bundle(), raw=True)
-
-
-def _ideal(kind: str, data: Data) -> Data:
-    """Return the data with the measured values exactly as expected."""
-    stated = np.asarray(data.at if kind == "peak" else data.expected, dtype=np.float64)
-    if kind == "peak":
-        return data._replace(measured=stated, x=None, expected=None)
-    if kind == "limit":
-        return data._replace(measured=stated[..., None] + 0 * np.asarray(data.measured))
-    if kind == "slope":
-        return data._replace(measured=np.asarray(data.x) ** stated[..., None])
-    return data._replace(measured=stated + 0 * np.asarray(data.measured))
-
-
-def _shifted(data: Data, by: float, resolution: float) -> Data:
-    name = "expected" if data.at is None else "at"
-    stated = np.asarray(getattr(data, name), dtype=np.float64)
-    return data._replace(**{name: np.where(stated == 0, (by - 1), stated * by)})
+        ipython.display.display(row.bundle(text), raw=True)
 
 
 def _number(value: float) -> str:
@@ -590,7 +552,7 @@ def _number(value: float) -> str:
 
 
 def _percent(value: float) -> str:
-    return f"{100 * value:.2g} %"
+    return f"{100 * value:.2g} %" if value >= 1e-4 else f"{value:.1g}"
 
 
 def _without_nan(value: Any) -> Any:

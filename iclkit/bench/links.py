@@ -42,8 +42,9 @@ def no_answer(address: str) -> str | None:
 
 
 def pages_of(site: Path) -> "dict[Path, Page]":
-    """Return the parsed pages of a site."""
-    return {path.resolve(): Page(path) for path in sorted(site.rglob("*.html"))}
+    """Return the parsed pages of a site; what a theme keeps in ``_static`` is no page."""
+    files = [f for f in sorted(site.rglob("*.html")) if "_static" not in f.relative_to(site).parts]
+    return {file.resolve(): Page(file) for file in files}
 
 
 class Page(HTMLParser):

@@ -194,7 +194,11 @@ class Task:
         """Return the finished run, from the cache where it is there."""
         notebook = read_notebook(self.source)
         check_parameters(self.name, notebook)
-        key = cache_key(self.name, notebook, self.parameters, self.root)
+        try:
+            key = cache_key(self.name, notebook, self.parameters, self.root)
+        except SyntaxError as error:
+            where = f"{self.name}: {error.filename}, line {error.lineno}"
+            raise RunError(f"{where}: {error.msg}") from error
         cached = self.root / "_build" / "cache" / f"{self.name}-{self.profile}-{key}.ipynb"
         run = load_run(cached)
         if run:
@@ -251,12 +255,18 @@ class Task:
 
     def over_budget(self, seconds: float, peak: float, log: Path) -> str | None:
         """Return why the run must end, or None."""
-        where = f"{self.name}, cell {last_cell(log)}"
+        where = self.cell_begun(log)
         if seconds > 2 * self.budget.seconds:
             return f"{where}: time-out after {seconds:.0f} s, twice its budget"
         if peak > 1000 * self.budget.memory_gb:
             return f"{where}: uses {peak / 1000:.1f} GB, its budget is {self.budget.memory_gb} GB"
         return None
+
+    def cell_begun(self, log: Path) -> str:
+        """Return the words that name the last cell that papermill began, as its log says."""
+        begun = STARTED.findall(log.read_text(errors="replace"))
+        names = executed_order(read_notebook(self.source))
+        return f"{self.name}, {names[int(begun[-1]) - 1] if begun else 'before the first cell'}"
 
     def command(self, place: Path) -> list[str]:
         """Return papermill's command line."""
@@ -284,8 +294,8 @@ class Task:
         executed = read_notebook(output)
         problem = error_in(self.name, executed) or warning_in(self.name, executed)
         if problem is None and usage.code:
-            return f"{self.name}, cell {usage.cell}: {usage.last_line} (exit code {usage.code})"
-        return problem or ledger_problem(self.name, executed)
+            return f"{self.cell_begun(usage.log)}: {usage.last_line} (exit code {usage.code})"
+        return problem or ledger_problem(self.name, executed, self.root)
 
     def keep(self, output: Path) -> str:
         """Move a partial copy to ``_build/failed`` and return the words that say so."""
@@ -328,11 +338,6 @@ class Usage:
     code: int | None
     log: Path
     problem: str | None
-
-    @property
-    def cell(self) -> str:
-        """The number of the last cell begun."""
-        return last_cell(self.log)
 
     @property
     def last_line(self) -> str:
@@ -407,10 +412,16 @@ def end_tree(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def last_cell(log: Path) -> str:
-    """Return the number of the last cell that papermill began, as its log says."""
-    begun = STARTED.findall(log.read_text(errors="replace"))
-    return begun[-1] if begun else "1"
+def cell_names(cells: list[dict[str, Any]]) -> list[str]:
+    """Return the words that name each cell: its number and its id."""
+    return [f"cell {n} ({cell.get('id', 'no id')})" for n, cell in enumerate(cells, 1)]
+
+
+def executed_order(notebook: dict[str, Any]) -> list[str]:
+    """Return the cells' names with papermill's own cell, which follows the parameters."""
+    names = cell_names(notebook["cells"])
+    tagged = ["parameters" in c["metadata"].get("tags", []) for c in notebook["cells"]]
+    return [*names[: tagged.index(True) + 1], "injected cell", *names[tagged.index(True) + 1 :]]
 
 
 def error_in(name: str, executed: dict[str, Any]) -> str | None:
@@ -433,15 +444,15 @@ def warning_in(name: str, executed: dict[str, Any]) -> str | None:
 def outputs(executed: dict[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
     """Yield every output with the words that name its cell."""
     own = [cell for cell in executed["cells"] if not ADDED & set(cell["metadata"].get("tags", []))]
-    for number, cell in enumerate(own, 1):
+    for name, cell in zip(cell_names(own), own, strict=True):
         for output in cell.get("outputs", []):
-            yield f"cell {number} ({cell.get('id', 'no id')})", output
+            yield name, output
 
 
-def ledger_problem(name: str, executed: dict[str, Any]) -> str | None:
+def ledger_problem(name: str, executed: dict[str, Any], root: Path) -> str | None:
     """Return why the executed notebook's claims are not in order, or None."""
     try:
-        claims.collect(name, executed)
+        claims.collect(name, executed, path=root / "iclkit" / "data" / "claims.toml")
     except claims.LedgerError as error:
         return f"{name}: {error}"
     return None

@@ -66,14 +66,15 @@ def imported_sources(code: str, root: Path) -> list[Path]:
         found.add(path)
         text = path.read_text(encoding="utf-8")
         package = path.relative_to(root).parent.as_posix().replace("/", ".")
-        waiting += [file for name in modules_named(text, package) for file in files_of(name, root)]
+        named = modules_named(text, package, path.name)
+        waiting += [file for name in named for file in files_of(name, root)]
     return sorted(found)
 
 
-def modules_named(code: str, package: str = "") -> list[str]:
+def modules_named(code: str, package: str = "", file: str = "notebook") -> list[str]:
     """Return the dotted names below ``iclkit`` that `code` imports anywhere, functions included."""
     names: list[str] = []
-    for node in ast.walk(ast.parse(magics_out(code))):
+    for node in ast.walk(ast.parse(magics_out(code), file)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

@@ -167,7 +167,7 @@ def _axis(name: str, axis: Any) -> list[Any]:
     return [v.item() if isinstance(v, np.generic | np.ndarray) else v for v in values]
 
 
-def _checked_sets(cells: Iterable[Params]) -> list[Params]:
+def _checked_sets(cells: Iterable[Params]) -> list[dict[str, Any]]:
     sets = [dict(params) for params in cells]
     if not sets:
         raise ValueError("cells must hold at least one parameter set, got none")

@@ -13,25 +13,26 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from iclkit.moments import mp_resolvent, mp_traces, positive_array, positive_root
+from iclkit.solvers import ConvergenceError
 
 __all__ = [
-    "ConvergenceError",
     "LearningCurve",
     "Traces",
+    "check_broadcast",
+    "check_threshold",
+    "checked_ratios",
     "curve_at",
     "effective_ridge",
     "learning_curve",
+    "ridgeless_ridge",
     "solve_ridge",
+    "task_traces",
 ]
 
 Floats = NDArray[np.float64]
 
 _MAX_STEPS = 200
 _STEP = 1e-12  # steps shrink quadratically: below this one the next is rounding
-
-
-class ConvergenceError(ArithmeticError):
-    """A self-consistency equation was not solved; the message holds its parameters."""
 
 
 class LearningCurve(NamedTuple):
@@ -216,14 +217,19 @@ def effective_ridge(
 def _ridge(x: Floats, kappa: Floats, tau: Floats, penalty: Floats) -> Floats:
     """Return xi: in closed form where the penalty is 0, by Newton's method elsewhere."""
     x, kappa, tau, penalty = np.broadcast_arrays(x, kappa, tau, penalty)
-    xi = np.zeros(x.shape)
-    few, ridge = (penalty == 0) & (tau < 1), penalty > 0
-    xi[few] = (1.0 - tau[few]) / (tau[few] * mp_resolvent(x[few], kappa[few] / tau[few]))
+    xi, ridge = np.empty(x.shape), penalty > 0
+    xi[~ridge] = ridgeless_ridge(x[~ridge], kappa[~ridge], tau[~ridge])
     x, kappa, tau, penalty = (part[ridge] for part in (x, kappa, tau, penalty))
     xi[ridge] = solve_ridge(
         lambda xi: task_traces(xi, x, kappa), 1.0 + x, tau=tau, penalty=penalty, size=1.0
     )
     return xi
+
+
+def ridgeless_ridge(x: Floats, kappa: Floats, tau: Floats) -> Floats:
+    """Return the effective ridge at penalty 0; it is 0 for tau >= 1."""
+    few = np.minimum(tau, 1.0)
+    return (1.0 / few - 1.0) / mp_resolvent(x, kappa / few)
 
 
 def task_traces(xi: Floats, x: Floats, kappa: Floats) -> Traces:
@@ -275,6 +281,7 @@ def solve_ridge(
     bound is the root for the spectrum with all eigenvalues at their mean (Jensen).
     """
     tau, penalty = np.asarray(tau, dtype=np.float64), np.asarray(penalty, dtype=np.float64)
+    mean = np.asarray(mean, dtype=np.float64)
     xi = positive_root(penalty + (size / tau - 1.0) * mean, penalty * mean)
     for _ in range(_MAX_STEPS):
         last, xi = xi, np.maximum(_newton(xi, traces(xi), tau, penalty, size), penalty)

@@ -1,0 +1,217 @@
+"""Pages and cells that the build writes: claims, the ledger page, provenance.
+
+The sentences come from the claims file, the numbers from the rows of the runs, and nothing is typed
+twice. Everything is MyST Markdown, so that links, formulas and search work as on other pages.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from iclkit.bench.claims import (
+    DIFFERS,
+    FAILS,
+    HOLDS,
+    NOT_ATTEMPTED,
+    NOT_RUN,
+    Entry,
+    Row,
+    merge,
+    not_claimed,
+)
+from iclkit.bench.runner import Manifest
+
+__all__ = ["claim_cell", "entries_of", "ledger_page", "ledger_text", "provenance_cell"]
+
+VERDICTS = (HOLDS, DIFFERS, FAILS, NOT_ATTEMPTED, NOT_RUN)
+ICONS = {HOLDS: "✓", DIFFERS: "≠", FAILS: "✗", NOT_ATTEMPTED: "○", NOT_RUN: "○"}
+ORIGINS = {
+    "released code": "seen in the authors' released code",
+    "released data": "seen in the authors' released data",
+    "derived here": "derived and checked here",
+    "new here": "new here, not in the paper",
+    "recalled": "recalled, not checked against the paper's text",
+}
+LEDGER_HEAD = """\
+# Claims ledger
+
+Every row is a sentence that a computer can check.
+It was measured when this book was built.
+The build fails when a row stops coming out as it says.
+*Resolution* is the smallest relative error that the check could have noticed.
+A score must stay below its limit.
+
+"""
+FILTERS = """\
+```{{raw}} html
+<form class="ledger-filters" hidden aria-label="Filter the claims">
+<fieldset><legend>Verdict</legend>{verdicts}</fieldset>
+<fieldset><legend>Chapter</legend>{chapters}</fieldset>
+<label for="ledger-words">Words</label>
+<input type="search" id="ledger-words" name="words" placeholder="claim id or word">
+<p role="status" aria-live="polite"></p>
+</form>
+<script src="../_static/ledger.js"></script>
+```
+
+"""
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A chapter as the ledger names it."""
+
+    name: str
+
+    @property
+    def title(self) -> str:
+        """The name for people: ``04_phase_transition`` is ``4 Phase transition``."""
+        number, _, words = self.name.partition("_")
+        return f"{int(number)} {words.replace('_', ' ').capitalize()}"
+
+    @property
+    def css(self) -> str:
+        """A class name that survives HTML's rules."""
+        return f"chapter-{self.name.partition('_')[0]}"
+
+
+def entries_of(rows: Mapping[str, Iterable[Row]]) -> list[Entry]:
+    """Return every claim beside its row, from the rows of all chapters."""
+    return merge([row for chapter in rows.values() for row in chapter])
+
+
+def claim_cell(entry: Entry) -> dict[str, Any]:
+    """Return the cell that shows a claim in its chapter, where links to the claim lead."""
+    name = entry.claim.id
+    more = f"{source_of(entry)} Limit: {entry.claim.why or 'family-wise sampling error'}"
+    text = target(entry) + box(entry, [f"{more} [Ledger](#ledger-{name.lower()})"])
+    return markdown_cell(text, f"claim-{name.lower()}")
+
+
+def provenance_cell(manifest: Manifest) -> dict[str, Any]:
+    """Return the cell that says how the outputs of a page were made."""
+    versions = ", ".join(f"{name} {number}" for name, number in manifest.versions.items())
+    text = (
+        "```{admonition} How these outputs were made\n:class: note dropdown\n\n"
+        f"Profile `{manifest.profile}`, seed {manifest.seed}, commit `{manifest.commit}`, "
+        f"{manifest.date}.\n"
+        f"{manifest.seconds:.0f} s and {manifest.peak_memory_mb:.0f} MB at the peak, on "
+        f"{manifest.machine}.\n{versions}.\n```\n"
+    )
+    return markdown_cell(text, "provenance")
+
+
+def ledger_page(rows: Mapping[str, Iterable[Row]], manifests: Iterable[Manifest]) -> str:
+    """Return the ledger page as MyST Markdown.
+
+    Parameters
+    ----------
+    rows : dict of lists of Row
+        By notebook.
+    manifests : iterable of Manifest
+        The runs behind the rows.
+    """
+    entries = entries_of(rows)
+    chapters = [Chapter(name) for name in dict.fromkeys(e.claim.notebook for e in entries)]
+    parts = [LEDGER_HEAD, score_table(entries, chapters), filters(chapters)]
+    parts += [chapter_section(c, entries) for c in chapters]
+    return "".join([*parts, runs_section(manifests)])
+
+
+def ledger_text(rows: Mapping[str, Iterable[Row]]) -> str:
+    """Return the ledger for a terminal: one line per claim, then the totals."""
+    entries = entries_of(rows)
+    lines = [f"{e.claim.id:<8} {e.verdict:<14} {e.row.detail if e.row else ''}" for e in entries]
+    counts = Counter(e.verdict for e in entries)
+    return "\n".join([*lines, ", ".join(f"{counts[v]} {v}" for v in VERDICTS if counts[v])])
+
+
+def score_table(entries: list[Entry], chapters: list[Chapter]) -> str:
+    """Return the table of verdicts per chapter."""
+    counts = Counter((e.claim.notebook, e.verdict) for e in entries)
+    shown = [v for v in VERDICTS if any(counts[c.name, v] for c in chapters)]
+    head = "| Chapter | " + " | ".join(f"{ICONS[v]} {v}" for v in shown) + " |\n"
+    rule = "| --- |" + " ---: |" * len(shown) + "\n"
+    body = [
+        f"| {c.title} | " + " | ".join(str(counts[c.name, v]) for v in shown) + " |\n"
+        for c in chapters
+    ]
+    return head + rule + "".join(body) + "\n"
+
+
+def filters(chapters: list[Chapter]) -> str:
+    """Return the form that filters the page; everything is shown until the reader chooses."""
+    verdicts = [(v.replace(" ", "-"), f"{ICONS[v]} {v}") for v in VERDICTS]
+    return FILTERS.format(
+        verdicts=boxes("verdict", verdicts),
+        chapters=boxes("chapter", [(c.css, c.title) for c in chapters]),
+    )
+
+
+def boxes(name: str, choices: list[tuple[str, str]]) -> str:
+    """Return ticked check boxes."""
+    template = '<label><input type="checkbox" name="{}" value="{}" checked> {}</label>'
+    return "".join(template.format(name, value, text) for value, text in choices)
+
+
+def chapter_section(chapter: Chapter, entries: list[Entry]) -> str:
+    """Return the claims of a chapter, then what its paper does not claim."""
+    own = [entry for entry in entries if entry.claim.notebook == chapter.name]
+    text = f"## {chapter.title}\n\n" + "".join(ledger_entry(entry) for entry in own)
+    denied = "".join(f"- {sentence}\n" for sentence in not_claimed(chapter.name))
+    return text + (f"### Not claimed by the paper\n\n{denied}\n" if denied else "")
+
+
+def ledger_entry(entry: Entry) -> str:
+    """Return one claim of the ledger page; one without a row is also the target of links to it."""
+    name = entry.claim.id
+    label = f"(ledger-{name.lower()})=\n"
+    if entry.row is None:
+        return target(entry) + label + box(entry, [source_of(entry)])
+    why = entry.claim.why or "sampling error, family-wise over the comparisons"
+    where = f"Measured {{claim}}`in the chapter <{name}>`. Check: {entry.row.check}. Limit: {why}"
+    return label + box(entry, [source_of(entry), where])
+
+
+def box(entry: Entry, small: list[str]) -> str:
+    """Return a claim as a box: verdict and sentence, numbers, note, small print."""
+    claim = entry.claim
+    classes = f"claim {entry.verdict.replace(' ', '-')} {Chapter(claim.notebook).css}"
+    lines = [f"**{ICONS[entry.verdict]} {claim.id} {entry.verdict}.** {claim.text}"]
+    lines += [sentence(entry.row.detail)] if entry.row else []
+    lines += [f"*Note.* {claim.note}"] if claim.note else []
+    fine = [f":::{{container}} claim-small\n{line}\n:::" for line in small]
+    return f"::::{{container}} {classes}\n" + "\n\n".join(lines + fine) + "\n::::\n\n"
+
+
+def target(entry: Entry) -> str:
+    """Return the directive that links to a claim lead to."""
+    return f"```{{claim}} {entry.claim.id}\n```\n\n"
+
+
+def source_of(entry: Entry) -> str:
+    """Return where the claim stands and how well we know it."""
+    return f"Source: {entry.claim.source}; {ORIGINS[entry.claim.origin]}."
+
+
+def sentence(text: str) -> str:
+    """Return `text` with a capital letter and a full stop."""
+    return text[:1].upper() + text[1:].replace("+-", "±") + "."
+
+
+def runs_section(manifests: Iterable[Manifest]) -> str:
+    """Return the table of the runs behind the page."""
+    head = "| Notebook | Profile | Seed | Seconds | MB | Commit | Date | Machine |\n"
+    rule = "| --- | --- | ---: | ---: | ---: | --- | --- | --- |\n"
+    body = [
+        f"| {m.notebook} | {m.profile} | {m.seed} | {m.seconds:.0f} | {m.peak_memory_mb:.0f} "
+        f"| `{m.commit}` | {m.date} | {m.machine} |\n"
+        for m in manifests
+    ]
+    return "## Runs behind this page\n\n" + head + rule + "".join(body)
+
+
+def markdown_cell(text: str, name: str) -> dict[str, Any]:
+    """Return a Markdown cell."""
+    return {"cell_type": "markdown", "id": name, "metadata": {}, "source": text}

@@ -1,0 +1,431 @@
+"""Linear attention at finite size: reduction, exact risk, equivalent, and simulation."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from iclkit._checks import count, finite_array, generator, scalar
+from iclkit.features import sample_attention_features
+from iclkit.moments import (
+    AttentionMoments,
+    attention_moments,
+    positive_array,
+    readout_error,
+)
+from iclkit.papers.phase_transition.theory import Traces, solve_ridge
+from iclkit.prompts import TaskPool, sample_query, sphere_tasks
+from iclkit.solvers import bilinear_ridge
+
+__all__ = [
+    "FiniteErrors",
+    "Sizes",
+    "finite_size",
+    "population_error",
+    "reduce_attention",
+    "simulate",
+    "sizes",
+]
+
+Floats = NDArray[np.float64]
+
+
+class FiniteErrors(NamedTuple):
+    """Two errors of one pretrained model: on new tasks (icl) and on pretraining tasks (idg)."""
+
+    icl: float
+    idg: float
+
+
+# ------------------------------------------------------------------ one trained model
+
+
+def reduce_attention(value: ArrayLike, key: ArrayLike, query: ArrayLike) -> Floats:
+    """Return the matrix gamma with which linear attention predicts ``x_query^T gamma v``.
+
+    Parameters
+    ----------
+    value, key, query : (dim + 1, dim + 1) array_like
+        Weights of ``Z + (1/l) V Z (K Z)^T (Q Z)``, where the columns of Z are the tokens
+        ``(x_i, y_i)`` and ``(x_query, 0)`` and the prediction is the last entry. The last row
+        of `value` must be zero up to its last entry.
+
+    Returns
+    -------
+    (dim, dim + 1) array
+
+    Raises
+    ------
+    ValueError
+        If shapes do not match or the last row of `value` is not of that form.
+
+    Notes
+    -----
+    ``gamma = V22 [M11^T / d, m21]`` with ``M = K^T Q`` in blocks; v is that of
+    `iclkit.features.attention_features`.
+
+    References
+    ----------
+    Lu et al. 2025.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> reduce_attention(2 * np.eye(3), np.eye(3), np.eye(3))
+    array([[1., 0., 0.],
+           [0., 1., 0.]])
+    """
+    value, key, query = (
+        finite_array(name, weights, ndim=2)
+        for name, weights in (("value", value), ("key", key), ("query", query))
+    )
+    size = len(value)
+    if not value.shape == key.shape == query.shape == (size, size) or size < 2:
+        raise ValueError(
+            "value, key and query must be square, of equal size >= 2, "
+            f"got shapes {value.shape}, {key.shape}, {query.shape}"
+        )
+    if np.any(value[-1, :-1] != 0):
+        raise ValueError("the last row of value must be zero up to its last entry")
+    scores = (key.T @ query)[:, :-1]  # (dim + 1, dim)
+    scores[:-1] /= size - 1
+    return value[-1, -1] * scores.T
+
+
+def population_error(
+    gamma: ArrayLike,
+    *,
+    n_context: float,
+    rho: float,
+    task_mean: ArrayLike,
+    task_moment: ArrayLike,
+    gaussian: bool = False,
+) -> float:
+    """Return the exact error of a trained gamma on tasks with given first two moments.
+
+    Parameters
+    ----------
+    gamma : (dim, dim + 1) array_like
+        Readout matrix.
+    n_context : float
+        Labelled examples per test prompt, > 0.
+    rho : float
+        Label-noise variance, >= 0.
+    task_mean : (dim,) array_like
+        Mean test task: zero for new tasks, the pool's mean for pretraining tasks.
+    task_moment : (dim, dim) array_like
+        Mean of ``w w^T``: the identity for new tasks, the pool's for pretraining tasks.
+    gaussian : bool, optional
+        False: tasks on the sphere ``|w|^2 = dim``. True: normal tasks with these moments.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If shapes do not match or an argument is out of its range.
+
+    Notes
+    -----
+    `iclkit.moments.readout_error` of `iclkit.moments.attention_moments`. For a pool of tasks of
+    different norms use `iclkit.moments.pool_moments`.
+
+    References
+    ----------
+    Lu et al. 2025; normal tasks are derived here.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> zero, one = np.zeros(3), np.eye(3)
+    >>> population_error(one[:, :3] @ np.eye(3, 4) / 2, n_context=6, rho=0.25,
+    ...                  task_mean=zero, task_moment=one)
+    0.6979166666666667
+    """
+    moments = attention_moments(
+        task_mean, task_moment, n_context=n_context, noise_var=rho, gaussian=gaussian
+    )
+    return readout_error(gamma, moments)
+
+
+# ------------------------------------------------------------------ equivalent at finite d
+
+
+def finite_size(
+    task_mean: ArrayLike,
+    task_moment: ArrayLike,
+    *,
+    n_prompts: float,
+    n_context: float,
+    rho: float,
+    penalty: float = 0.0,
+) -> FiniteErrors:
+    """Return the errors that a given task pool leads to at finite dimension.
+
+    Parameters
+    ----------
+    task_mean : (dim,) array_like
+        Mean of the pretraining tasks.
+    task_moment : (dim, dim) array_like
+        Their mean of ``w w^T``; tasks lie on the sphere ``|w|^2 = dim``.
+    n_prompts, n_context : float
+        Pretraining prompts and labelled examples in each, > 0.
+    rho : float
+        Label-noise variance, >= 0.
+    penalty : float, optional
+        Ridge lambda, >= 0; the fit adds ``(n/d) lambda |gamma|^2``.
+
+    Returns
+    -------
+    FiniteErrors
+        On new tasks (uniform on the sphere) and on the pretraining tasks.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not match, an argument is out of its range, or there are as many prompts as
+        parameters, ``n_prompts = d (d + 1)``, at penalty 0 (there the errors diverge).
+
+    Notes
+    -----
+    The deterministic equivalent of ridge regression on the features ``x_query (x) v``, with the
+    exact moments A and C of the realised pool: with eigenvalues a of A,
+    ``lambda = xi (1 - (d/n) sum a/(a + xi))``, ``gamma = C (A + xi)^-1``,
+    ``idg = e_train(gamma) / (1 - (d/n) sum a^2/(a + xi)^2)`` and
+    ``icl = e_new(gamma) + idg (d/n) tr A (A + xi)^-1 A_new (A + xi)^-1``. Errors of order 1/d
+    remain; those of the asymptotic curve are larger.
+
+    References
+    ----------
+    New here.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> errors = finite_size(np.zeros(8), np.eye(8), n_prompts=200, n_context=24, rho=0.1)
+    >>> round(errors.idg, 6) == round(errors.icl, 6)
+    True
+    """
+    n_prompts = scalar("n_prompts", n_prompts, open_=True)
+    penalty = scalar("penalty", penalty)
+    pool = attention_moments(task_mean, task_moment, n_context=n_context, noise_var=rho)
+    dim = len(pool.cross)
+    if penalty == 0 and n_prompts == dim * (dim + 1):
+        raise ValueError(
+            f"n_prompts must differ from d (d + 1) where penalty is 0, got {n_prompts:g}: "
+            "the errors diverge there; use a penalty > 0"
+        )
+    new = attention_moments(np.zeros(dim), np.eye(dim), n_context=n_context, noise_var=rho)
+    return _equivalent(pool, new, n_prompts / dim**2, penalty)
+
+
+def _equivalent(
+    pool: AttentionMoments, new: AttentionMoments, tau: float, penalty: float
+) -> FiniteErrors:
+    """Return the equivalent for features with the moments `pool`, tested on `new` as well."""
+    dim = len(pool.cross)
+    spectrum, basis = np.linalg.eigh(pool.gram)
+    xi = _finite_ridge(spectrum, tau, penalty)
+    inverse = 1.0 / (spectrum + xi)
+    gamma = (pool.cross @ basis * inverse) @ basis.T
+    at = _spectral_traces(np.asarray(xi), spectrum)
+    gain = 1.0 - float(at.kept - xi * at.slope) / tau
+    idg = readout_error(gamma, pool) / gain
+    tested = np.einsum("ij,ij->j", basis, new.gram @ basis)
+    spread = float(np.sum(spectrum * inverse**2 * tested)) / dim
+    return FiniteErrors(readout_error(gamma, new) + idg * spread / tau, idg)
+
+
+def _finite_ridge(spectrum: Floats, tau: float, penalty: float) -> float:
+    """Return the effective ridge for features with d + 1 eigenvalues."""
+    dim = len(spectrum) - 1
+    size = 1.0 + 1.0 / dim
+    if penalty == 0 and tau > size:
+        return 0.0
+    mean = float(spectrum.mean())
+    return float(
+        solve_ridge(
+            lambda xi: _spectral_traces(xi, spectrum), mean, tau=tau, penalty=penalty, size=size
+        )
+    )
+
+
+def _spectral_traces(xi: Floats, spectrum: Floats) -> Traces:
+    """Return the traces, divided by d, of d + 1 eigenvalues at xi."""
+    dim = len(spectrum) - 1
+    inverse = 1.0 / (spectrum + xi)
+    kept = spectrum * inverse
+    sums = (kept.sum(), np.sum(xi * inverse), np.sum(kept * inverse))
+    return Traces(*(np.asarray(part / dim) for part in sums))
+
+
+# ------------------------------------------------------------------ simulation
+
+
+class Sizes(NamedTuple):
+    """Whole numbers behind the ratios, and the ratios that they amount to.
+
+    Attributes
+    ----------
+    n_context, n_tasks, n_prompts : int
+        Labelled examples per prompt, pretraining tasks, pretraining prompts.
+    alpha, kappa, tau : float
+        ``n_context/d``, ``n_tasks/d`` (infinite for fresh tasks) and ``n_prompts/d^2``.
+    """
+
+    n_context: int
+    n_tasks: int
+    n_prompts: int
+    alpha: float
+    kappa: float
+    tau: float
+
+
+def sizes(d: int, alpha: float, kappa: float, tau: float) -> Sizes:
+    """Return whole numbers of examples, tasks and prompts for given ratios.
+
+    Parameters
+    ----------
+    d : int
+        Token dimension, >= 1.
+    alpha, kappa, tau : float
+        Ratios, > 0; `kappa` may be infinite.
+
+    Returns
+    -------
+    Sizes
+        Every pool task occurs in equally many prompts, at least one.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+
+    Examples
+    --------
+    >>> sizes(10, 1, 0.5, 0.52)
+    Sizes(n_context=10, n_tasks=5, n_prompts=50, alpha=1.0, kappa=0.5, tau=0.5)
+    """
+    d = count("d", d)
+    alpha = scalar("alpha", alpha, open_=True)
+    tau = scalar("tau", tau, open_=True)
+    kappa = float(positive_array("kappa", kappa, infinite=True))
+    n_context, fresh = max(1, round(alpha * d)), np.isinf(kappa)
+    wanted = tau * d**2
+    n_tasks = max(1, round(wanted if fresh else kappa * d))
+    n_prompts = n_tasks * max(1, round(wanted / n_tasks))
+    effective = np.inf if fresh else n_tasks / d
+    return Sizes(n_context, n_tasks, n_prompts, n_context / d, effective, n_prompts / d**2)
+
+
+def simulate(
+    *,
+    d: int,
+    alpha: float,
+    kappa: float,
+    tau: float,
+    rho: float,
+    penalty: float,
+    rng: np.random.Generator,
+) -> dict[str, float]:
+    """Return the errors of linear attention pretrained once at finite dimension.
+
+    Parameters
+    ----------
+    d : int
+        Token dimension, >= 1.
+    alpha, kappa, tau : float
+        Ratios, > 0, rounded to whole numbers by `sizes`; ``kappa = inf`` draws a fresh task for
+        every prompt.
+    rho : float
+        Label-noise variance, >= 0.
+    penalty : float
+        Ridge lambda, >= 0: the fit adds ``(n/d) lambda |gamma|^2``; 0 is the minimum-norm fit.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    dict of float
+        ``icl, idg, train``: exact errors on new tasks and on the realised pretraining tasks,
+        and the mean squared error on the pretraining prompts; ``icl_equivalent,
+        idg_equivalent``: `finite_size` of the same pool; ``alpha_effective, kappa_effective,
+        tau_effective``: the ratios of the whole numbers.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+
+    Notes
+    -----
+    A cell for sweeps. Each pool task, uniform on the sphere of radius sqrt(d), serves equally
+    many prompts. Contexts are never drawn: their features are, in O(d) per prompt.
+
+    References
+    ----------
+    The experiment behind figures 1, 2 and 4 of Lu et al. 2025.
+
+    Examples
+    --------
+    >>> from iclkit.rng import stream
+    >>> errors = simulate(d=10, alpha=10, kappa=0.5, tau=2, rho=0.01, penalty=0.1, rng=stream(0))
+    >>> errors["train"] < errors["idg"] < errors["icl"]
+    True
+    """
+    size = sizes(d, alpha, kappa, tau)
+    rho, penalty = scalar("rho", rho), scalar("penalty", penalty)
+    pool = sphere_tasks(size.n_tasks, d, rng=generator(rng))
+    equivalent = _pool_equivalent(pool, size, rho, penalty)
+    gamma, train = _pretrain(pool, size, rho, penalty, rng)
+    icl, idg = _tested(gamma, pool, size, rho)
+    return {
+        "icl": icl,
+        "idg": idg,
+        "train": train,
+        "icl_equivalent": equivalent.icl,
+        "idg_equivalent": equivalent.idg,
+        "alpha_effective": size.alpha,
+        "kappa_effective": size.kappa,
+        "tau_effective": size.tau,
+    }
+
+
+def _pool_equivalent(pool: TaskPool, size: Sizes, rho: float, penalty: float) -> FiniteErrors:
+    """Return the finite-size equivalent of a realised pool."""
+    return finite_size(
+        pool.mean,
+        pool.second_moment,
+        n_prompts=size.n_prompts,
+        n_context=size.n_context,
+        rho=rho,
+        penalty=penalty,
+    )
+
+
+def _tested(gamma: Floats, pool: TaskPool, size: Sizes, rho: float) -> tuple[float, float]:
+    """Return the exact errors on new tasks and on the pool."""
+    dim = pool.dim
+    icl, idg = (
+        population_error(
+            gamma, n_context=size.n_context, rho=rho, task_mean=mean, task_moment=moment
+        )
+        for mean, moment in ((np.zeros(dim), np.eye(dim)), (pool.mean, pool.second_moment))
+    )
+    return icl, idg
+
+
+def _pretrain(
+    pool: TaskPool, size: Sizes, rho: float, penalty: float, rng: np.random.Generator
+) -> tuple[Floats, float]:
+    """Return gamma fitted to prompts of the pool, and its mean squared error on them."""
+    tasks = pool.assign(size.n_prompts)
+    v = sample_attention_features(tasks, n_context=size.n_context, noise_var=rho, rng=rng)
+    x_query, y = sample_query(tasks, noise_var=rho, rng=rng)
+    del tasks
+    gamma = bilinear_ridge(x_query, v, y, size.n_prompts / pool.dim * penalty)
+    residual = y - np.einsum("nd,nd->n", x_query @ gamma, v)
+    return gamma, float(residual @ residual) / len(y)

@@ -1,0 +1,338 @@
+"""The ledger fails closed; its rows survive the way through a notebook; its texts are in order."""
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+
+from iclkit.bench.checks import KINDS
+from iclkit.bench.claims import (
+    PROFILES,
+    Claim,
+    Ledger,
+    LedgerError,
+    Row,
+    collect,
+    load_claims,
+    merge,
+    not_claimed,
+    profile_slice,
+)
+
+FILE = """
+[T-1]
+notebook = "demo"
+source = "nowhere"
+origin = "new here"
+text = 'A number $x < 2$ is one & only one.'
+check = "close"
+tolerance = { quick = 0.1, book = 0.01, paper = 0.001 }
+why = "because"
+
+[T-2]
+notebook = "demo"
+source = "nowhere"
+origin = "recalled"
+text = "Another number is two."
+check = "sigmas"
+expect = "differs"
+note = "It is three."
+
+[T-3]
+notebook = "demo"
+source = "nowhere"
+origin = "recalled"
+text = "Nobody can check this."
+expect = "not attempted"
+note = "Too large."
+
+[U-1]
+notebook = "other"
+source = "nowhere"
+origin = "recalled"
+text = "Somewhere else."
+check = "sigmas"
+
+[not_claimed]
+demo = ["Everything else."]
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    file = tmp_path / "claims.toml"
+    file.write_text(FILE)
+    return file
+
+
+@pytest.fixture
+def ledger(path):
+    return Ledger.load("demo", "quick", path=path)
+
+
+def fill(ledger, *, one=1.05, two=3.0):
+    ledger.check("T-1", measured=one, expected=1.0)
+    ledger.check("T-2", measured=two, expected=2.0, stderr=0.1)
+    return ledger
+
+
+def claim(**changes):
+    fields = {
+        "id": "T-1",
+        "notebook": "demo",
+        "source": "nowhere",
+        "text": "One is one.",
+        "origin": "new here",
+        "check": "close",
+        "tolerance": 0.1,
+        "why": "because",
+    }
+    return Claim(**{**fields, **changes})
+
+
+def executed(rows):
+    outputs = [{"output_type": "display_data", "data": row.bundle("text")} for row in rows]
+    return {"cells": [{"cell_type": "code", "outputs": outputs}, {"cell_type": "markdown"}]}
+
+
+def test_a_full_ledger_closes(ledger):
+    table = fill(ledger).close()
+    assert [row.verdict for row in table.rows] == ["holds", "differs"]
+    assert "T-1 holds" in repr(table)
+    assert table._repr_html_().count("<tr") == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"one": 1.2}, "T-1: out of its limit"),
+        ({"one": math.nan}, "T-1: the score is not a finite number"),
+        ({"two": 2.0}, "T-2: entered as differing, but it holds now"),
+        ({"two": math.nan}, "T-2: the score is not a finite number"),
+        ({"two": math.inf}, "T-2: the score is not a finite number"),
+    ],
+)
+def test_a_claim_that_comes_out_otherwise_fails(ledger, values, message):
+    with pytest.raises(LedgerError, match=message):
+        fill(ledger, **values).close()
+
+
+def test_every_problem_has_its_line(ledger):
+    for _ in range(2):
+        ledger.check("T-1", measured=9.0, expected=1.0)
+    with pytest.raises(LedgerError) as caught:
+        ledger.close()
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "T-2: not checked"
+    assert lines[1] == "T-1: checked 2 times; restart and run all"
+    assert sum("out of its limit" in line for line in lines) == 2
+
+
+@pytest.mark.parametrize("name", ["T-9", "U-1", "T-3"])
+def test_unknown_foreign_and_not_attempted_claims_are_refused(ledger, name):
+    with pytest.raises(LedgerError, match=name):
+        ledger.check(name, measured=1.0, expected=1.0)
+    assert ledger.rows == []
+
+
+def test_arguments_that_do_not_fit_leave_no_row(ledger):
+    with pytest.raises(ValueError, match="does not use size"):
+        ledger.check("T-1", measured=1.0, expected=1.0, size=3)
+    assert ledger.rows == []
+
+
+def test_tolerances_belong_to_profiles(path):
+    limits = [Ledger.load("demo", p, path=path).claims[0].limit_in(p) for p in PROFILES]
+    assert limits == [0.1, 0.01, 0.001]
+
+
+def test_sigmas_are_limited_by_the_family_of_comparisons(ledger):
+    row = ledger.check("T-2", measured=[3.0] * 50, expected=2.0, stderr=0.1)
+    assert row.limit == pytest.approx(4.26, abs=0.005)
+    assert row.comparisons == 50
+    assert row.resolution == pytest.approx(row.limit * 0.1 / 2)
+
+
+def test_unknown_profiles_and_notebooks_are_refused(path):
+    with pytest.raises(ValueError, match="profile must be one of quick, book, paper, got 'fast'"):
+        Ledger.load("demo", "fast", path=path)
+    with pytest.raises(LedgerError, match="no claim belongs to the notebook 'missing'"):
+        Ledger.load("missing", "quick", path=path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"why": ""}, "a tolerance needs a why"),
+        ({"tolerance": None}, "close needs a tolerance"),
+        ({"tolerance": {"quick": 0.1, "book": 0.1}}, "exactly the profiles"),
+        ({"tolerance": -1.0}, "tolerance must be a number >= 0"),
+        ({"tolerance": math.nan}, "tolerance must be a number >= 0"),
+        ({"tolerance": "wide"}, "tolerance must be a number >= 0"),
+        ({"check": "about"}, "check must be one of close"),
+        ({"check": None}, "check must be one of close"),
+        ({"expect": "maybe"}, "expect must be holds, differs or not attempted, got 'maybe'"),
+        ({"expect": "differs"}, "needs a note"),
+        ({"expect": "not attempted"}, "needs a note"),
+        ({"origin": "heard"}, "origin must be one of"),
+        ({"text": ""}, "must not be empty"),
+    ],
+)
+def test_claims_out_of_order_do_not_load(changes, message):
+    with pytest.raises(ValueError, match=f"claim T-1: .*{message}"):
+        claim(**changes)
+
+
+def test_unknown_and_missing_fields_are_named(path):
+    path.write_text(FILE.replace('check = "close"', 'check = "close"\ncolour = "red"'))
+    with pytest.raises(ValueError, match=r"claim T-1: .*'colour'"):
+        load_claims(path)
+    path.write_text(FILE.replace('text = "Another number is two."\n', ""))
+    with pytest.raises(ValueError, match=r"claim T-2: .*'text'"):
+        load_claims(path)
+
+
+def test_rows_survive_json(ledger):
+    row = fill(ledger).rows[0]
+    assert Row.from_json(json.loads(json.dumps(row.to_json()))) == row
+
+
+def test_numbers_that_do_not_exist_travel_as_null(ledger):
+    row = ledger.check("T-1", measured=math.nan, expected=1.0, also={"z": math.inf})
+    record = json.loads(json.dumps(row.to_json(), allow_nan=False))
+    assert record["score"] is None
+    back = Row.from_json(record)
+    assert math.isnan(back.score)
+    assert math.isnan(back.also["z"])
+    assert back.verdict == "fails"
+
+
+def test_rows_of_another_shape_are_refused(ledger):
+    record = fill(ledger).rows[0].to_json()
+    del record["limit"]
+    with pytest.raises(LedgerError, match=r"T-1: .*limit"):
+        Row.from_json(record)
+
+
+def test_the_badge_has_icon_word_class_and_no_colour(ledger, path):
+    row = fill(ledger).rows[0]
+    badge = row.to_html(load_claims(path)[0].text)
+    assert 'class="iclkit-claim holds"' in badge
+    assert 'id="claim-t-1"' in badge
+    assert "&#10003;" in badge
+    assert "T-1 holds" in badge
+    assert r"\(x &lt; 2\) is one &amp; only one" in badge
+    assert "style=" not in badge
+    assert "#" not in badge.replace("&#", "")
+
+
+def test_the_detail_says_error_limit_and_resolution(ledger):
+    row = ledger.check("T-2", measured=3.0, expected=2.0, stderr=0.1, also={"z": 1.25})
+    assert row.detail.startswith("measured 3 +- 0.1, expected 2; score 10 standard errors")
+    assert "resolution 16 %" in row.detail
+    assert row.detail.endswith("z 1.25")
+
+
+def test_collect_reads_back_what_was_shown(ledger, path):
+    rows = fill(ledger).rows
+    assert collect("demo", executed(rows), path=path) == rows
+
+
+@pytest.mark.parametrize(
+    ("pick", "message"),
+    [
+        (lambda rows: rows[:1], "T-2: not checked"),
+        (lambda rows: [*rows, rows[0]], "T-1: checked 2 times"),
+        (lambda rows: rows[:0], "T-1: not checked\nT-2: not checked"),
+    ],
+)
+def test_collect_wants_every_claim_once(ledger, path, pick, message):
+    with pytest.raises(LedgerError, match=message):
+        collect("demo", executed(pick(fill(ledger).rows)), path=path)
+
+
+def test_collect_refuses_failures_and_foreign_rows(ledger, path):
+    rows = fill(ledger, one=5.0).rows
+    with pytest.raises(LedgerError, match="T-1: out of its limit"):
+        collect("demo", executed(rows), path=path)
+    with pytest.raises(LedgerError, match="T-1: not a claim to run in other"):
+        collect("other", executed(rows[:1]), path=path)
+
+
+def test_collect_of_a_notebook_without_claims_is_empty(path):
+    assert collect("primer", executed([]), path=path) == []
+
+
+def test_merge_joins_every_claim_with_its_row(ledger, path):
+    rows = fill(ledger).rows
+    entries = merge(rows, path=path)
+    verdicts = {entry.claim.id: entry.verdict for entry in entries}
+    assert verdicts == {
+        "T-1": "holds",
+        "T-2": "differs",
+        "T-3": "not attempted",
+        "U-1": "not run",
+    }
+    with pytest.raises(LedgerError, match="T-1: 2 rows"):
+        merge([*rows, rows[0]], path=path)
+
+
+def test_texts_do_not_change_the_cache_key_but_checks_do(path):
+    before = profile_slice("demo", path)
+    path.write_text(FILE.replace("is two", "is 2").replace("because", "so").replace("three", "3"))
+    assert profile_slice("demo", path) == before
+    path.write_text(FILE.replace("quick = 0.1", "quick = 0.2"))
+    assert profile_slice("demo", path) != before
+    assert set(json.loads(before)) == {"T-1", "T-2", "T-3"}
+
+
+def test_what_is_not_claimed(path):
+    assert not_claimed("demo", path) == ("Everything else.",)
+    assert not_claimed("other", path) == ()
+
+
+def test_a_row_as_last_expression_is_not_shown_twice(ledger):
+    IPython = pytest.importorskip("IPython.core.formatters")
+    row = fill(ledger).rows[0]
+    assert IPython.DisplayFormatter().format(row) == ({}, {})
+
+
+def test_claims_import_neither_tables_nor_figures():
+    code = (
+        "import sys, iclkit.bench.claims;"
+        "sys.exit(bool({'pandas', 'matplotlib', 'scipy', 'IPython'} & sys.modules.keys()))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class TestPackagedClaims:
+    """The claims file in the package."""
+
+    claims = load_claims()
+
+    def test_ids_are_words_and_texts_are_sentences(self):
+        for c in self.claims:
+            assert c.id.replace("-", "").isalnum()
+            assert c.text[0].isupper() or c.text[0] == "$"
+            assert c.text.endswith(".")
+            assert c.text.count("$") % 2 == 0
+            assert c.text.isascii()
+            assert not c.note or c.note.endswith(".")
+
+    def test_chapter_four_is_complete(self):
+        groups = {"A": 4, "T": 5, "S": 7, "N": 4, "P": 4, "B": 3, "F": 4, "X": 3}
+        expected = {f"LU-{g}{i}" for g, n in groups.items() for i in range(1, n + 1)}
+        own = {c.id: c for c in self.claims if c.notebook == "04_phase_transition"}
+        assert own.keys() == expected
+        idle = {name for name, c in own.items() if not c.runnable}
+        assert idle == {"LU-F1", "LU-F2", "LU-F3", "LU-F4", "LU-X2", "LU-X3"}
+
+    def test_every_kind_of_check_is_known_and_larger_profiles_are_not_coarser(self):
+        for c in self.claims:
+            if c.runnable:
+                assert c.check in KINDS
+                limits = [c.limit_in(profile) for profile in PROFILES]
+                numbers = [limit for limit in limits if limit != "family"]
+                assert numbers == sorted(numbers, reverse=True)

@@ -1,0 +1,205 @@
+"""Runs end well or end with notebook, cell and cause; finished ones are not run again."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+
+from iclkit.bench.runner import Budget, RunError, Task, run_notebooks
+from tests import toy
+
+pytestmark = pytest.mark.pipeline
+
+
+@pytest.fixture
+def place(tmp_path):
+    return toy.make(tmp_path)
+
+
+def run(place, *names, **options):
+    lines = []
+    runs = run_notebooks(
+        names or ["01_toy", "02_other"], root=place, profile="quick", report=lines.append, **options
+    )
+    return runs, lines
+
+
+def fresh(place):
+    runs, _ = run(place)
+    return [r.manifest.notebook for r in runs if r.fresh]
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+class TestWhole:
+    def test_manifest_says_where_a_result_comes_from(self, place):
+        before = (place / "notebooks/01_toy.ipynb").read_bytes()
+        runs, lines = run(place)
+        manifest = json.loads(runs[0].path.with_suffix(".json").read_text())
+        assert manifest["notebook"] == "01_toy"
+        assert manifest["profile"] == "quick"
+        assert manifest["seed"] == 0
+        assert 0.5 < manifest["seconds"] < 120
+        assert 20 < manifest["peak_memory_mb"] < 3000
+        assert {"python", "numpy", "scipy"} <= set(manifest["versions"])
+        assert sum(line.startswith("01_toy: done in") for line in lines) == 1
+        assert (place / "notebooks/01_toy.ipynb").read_bytes() == before
+
+    def test_only_what_changed_runs_again(self, place):
+        assert fresh(place) == ["01_toy", "02_other"]
+        assert fresh(place) == []
+        edit(place / "notebooks/01_toy.ipynb", "Prose with", "Other prose with")
+        edit(place / "iclkit/data/claims.toml", "One half plus", "A half plus")
+        edit(place / "iclkit/prompts.py", '"""', '"""Another first line. ')
+        assert fresh(place) == [], "prose reruns nothing"
+        with (place / "iclkit/prompts.py").open("a") as file:
+            file.write("\n\ndef added():\n    return 1\n")
+        assert fresh(place) == ["01_toy"], "only the notebook that imports the module"
+        edit(place / "iclkit/data/claims.toml", "1e-12", "1e-13")
+        assert fresh(place) == ["01_toy"], "a tolerance is code"
+        edit(place / "constraints.txt", "numpy==", "numpy==0")
+        assert fresh(place) == ["01_toy", "02_other"]
+
+    def test_damaged_cache_runs_again(self, place):
+        runs, _ = run(place, "02_other")
+        runs[0].path.write_text(runs[0].path.read_text()[:100])
+        runs, _ = run(place, "02_other")
+        assert runs[0].fresh
+
+    @pytest.mark.parametrize(("seconds", "reports"), [(9.9, 0), (10.1, 1)])
+    def test_slow_run_is_reported(self, place, seconds, reports):
+        lines = []
+        task = Task("x", "quick", 0, place, Budget(seconds=10), lines.append, threading.Event())
+        task.warn_if_slow(seconds)
+        assert len(lines) == reports
+
+
+class TestBroken:
+    def failure(self, place, cells, **options):
+        toy.write(place, "01_toy", toy.TOY | cells)
+        with pytest.raises(RunError) as caught:
+            run(place, "01_toy", **options)
+        assert not list((place / "_build/cache").glob("*"))
+        return str(caught.value)
+
+    def test_raising_cell(self, place):
+        message = self.failure(place, {"claim": "def f():\n    return 1 / 0\n\nf()"})
+        assert "01_toy, cell 5 (claim): ZeroDivisionError: division by zero" in message
+        assert "in f()" in message
+        assert "partial output: _build/failed/01_toy.ipynb" in message
+        assert (place / "_build/failed/01_toy.ipynb").exists()
+
+    def test_warning(self, place):
+        message = self.failure(
+            place, {"imports": f"{toy.IMPORTS}\nimport warnings\nwarnings.warn('old')"}
+        )
+        assert "01_toy, cell 3 (imports): warning or message on stderr" in message
+        assert "old" in message
+
+    def test_stale_claim(self, place):
+        claim = toy.TOY["claim"].replace("+ 0.5,", "+ 0.501,")
+        message = self.failure(place, {"claim": claim})
+        assert "TOY-1: out of its limit" in message
+
+    def test_claim_that_is_never_checked(self, place):
+        message = self.failure(place, {"claim": "1", "close": "2"})
+        assert "TOY-1: not checked" in message
+
+    def test_ledger_that_is_never_closed_still_fails(self, place):
+        claim = toy.TOY["claim"].replace("+ 0.5,", "+ 0.501,")
+        message = self.failure(place, {"claim": claim, "close": "1"})
+        assert "TOY-1: out of its limit" in message
+
+    def test_dead_kernel(self, place):
+        message = self.failure(place, {"claim": "import os\nos.kill(os.getpid(), 9)"})
+        assert "01_toy, cell 5 (claim): " in message
+        assert "DeadKernelError" in message
+
+    def test_time_out(self, place):
+        sleeping = {"claim": "import time\ntime.sleep(60)"}
+        message = self.failure(place, sleeping, budget=Budget(seconds=12))
+        assert re.search(
+            r"01_toy, cell 5 \(claim\): time-out after \d+ s, twice its budget", message
+        )
+
+    def test_memory(self, place):
+        hungry = {"claim": "import time\nblock = bytearray(900_000_000)\ntime.sleep(60)"}
+        message = self.failure(place, hungry, budget=Budget(60, memory_gb=0.8))
+        assert re.search(r"01_toy, cell 5 \(claim\): uses [\d.]+ GB, its budget is 0.8 GB", message)
+
+
+class TestRequest:
+    @pytest.mark.parametrize(
+        ("cells", "words"),
+        [
+            ({"parameters": 'profile = "quick"'}, "must assign profile and seed"),
+            (
+                {"parameters": 'profile = "quick"\nseed = 0\nmore = 1'},
+                "must assign profile and seed",
+            ),
+        ],
+    )
+    def test_wrong_parameters(self, place, cells, words):
+        toy.write(place, "01_toy", toy.TOY | cells)
+        with pytest.raises(RunError, match=words):
+            run(place, "01_toy")
+
+    def test_missing_parameters_cell(self, place):
+        cells = {key: text for key, text in toy.TOY.items() if key != "parameters"}
+        toy.write(place, "01_toy", cells)
+        with pytest.raises(RunError, match="exactly one cell tagged parameters, has 0"):
+            run(place, "01_toy")
+
+    def test_unknown_notebook(self, place):
+        with pytest.raises(ValueError, match="notebook must be one of 01_toy, 02_other, got 05_x"):
+            run(place, "05_x")
+
+    def test_negative_seed(self, place):
+        with pytest.raises(ValueError, match="seed must be >= 0, got -1"):
+            run(place, "01_toy", seed=-1)
+
+    def test_source_that_does_not_parse(self, place):
+        edit(place / "iclkit/prompts.py", "import", "imp ort")
+        with pytest.raises(RunError, match=r"01_toy: .*prompts.py, line \d+: invalid syntax"):
+            run(place, "01_toy")
+
+    def test_unreadable_notebook(self, place):
+        (place / "notebooks/01_toy.ipynb").write_text('{"cells": [')
+        with pytest.raises(RunError, match=r"01_toy.ipynb is not a readable notebook"):
+            run(place, "01_toy")
+
+
+def test_interrupt_leaves_nothing_half_written(place):
+    toy.write(place, "02_other", toy.OTHER | {"draw": "import time\ntime.sleep(120)"})
+    command = [sys.executable, "-m", "iclkit.cli", "run", "02_other", "--profile", "quick"]
+    process = subprocess.Popen(command, cwd=place, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: kernels_of(process))
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped; finished notebooks are kept" in told
+    assert not list((place / "_build/cache").iterdir())
+    wait_for(lambda: not any(member.is_running() for member in family))
+
+
+def kernels_of(process):
+    family = psutil.Process(process.pid).children(recursive=True)
+    return [member for member in family if "ipykernel_launcher" in " ".join(member.cmdline())]
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)

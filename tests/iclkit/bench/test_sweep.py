@@ -1,0 +1,167 @@
+"""Sweeps: the same numbers whatever the workers, the order, or the rest of the grid."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from iclkit.bench.sweep import grid, summarize, sweep
+
+GRID = grid(d=[2, 3], tau=[0.5, 1.0])
+
+
+def draw(*, d, tau, rng):
+    return {"value": tau + rng.normal(size=d).sum(), "square": rng.normal() ** 2}
+
+
+def matrix(*, d, rng):
+    a = rng.normal(size=(d, d))
+    return {"trace": np.trace(np.linalg.solve(a @ a.T + np.eye(d), a))}
+
+
+def explode(*, d, rng):
+    raise RuntimeError("boom")
+
+
+def rows(table):
+    """Return the table as a dict from (parameters, replicate) to numbers."""
+    return table.set_index(["d", "tau", "replicate"]).sort_index()
+
+
+def run(cells=GRID, **options):
+    return sweep(draw, cells, **{"seed": 1, "replicates": 2, "n_jobs": 1, **options})
+
+
+def test_grid_has_the_first_axis_slowest_and_takes_scalars():
+    cells = grid(d=8, tau=np.array([0.5, 1.0]), name="a")
+    assert cells == [{"d": 8, "tau": 0.5, "name": "a"}, {"d": 8, "tau": 1.0, "name": "a"}]
+    assert type(cells[0]["tau"]) is float
+
+
+def test_grid_refuses_an_empty_axis():
+    with pytest.raises(ValueError, match="tau must have at least one value"):
+        grid(d=1, tau=[])
+
+
+def test_one_row_per_set_and_replicate_in_order():
+    table = run()
+    assert list(table.columns) == ["d", "tau", "replicate", "value", "square"]
+    assert table["replicate"].tolist() == [0, 1] * 4
+    assert table["value"].nunique() == 8
+
+
+def test_workers_do_not_change_the_numbers():
+    pd.testing.assert_frame_equal(run(), run(n_jobs=2))
+
+
+def test_workers_do_not_change_linear_algebra():
+    cells, options = grid(d=[40, 60]), {"seed": 0, "replicates": 2}
+    one, two = (sweep(matrix, cells, n_jobs=n, **options) for n in (1, 2))
+    pd.testing.assert_frame_equal(one, two, check_exact=True)
+
+
+def test_order_does_not_change_the_numbers():
+    pd.testing.assert_frame_equal(rows(run()), rows(run(GRID[::-1])))
+
+
+def test_an_extended_grid_and_more_replicates_keep_the_numbers():
+    more = rows(run(grid(d=[2, 3, 4], tau=[0.5, 1.0, 7.0]), replicates=3))
+    few = rows(run())
+    pd.testing.assert_frame_equal(more.loc[few.index], few)
+
+
+def test_equal_values_of_other_types_are_the_same_point():
+    cells = [{"tau": np.float64(p["tau"]), "d": np.int64(p["d"])} for p in GRID]
+    np.testing.assert_array_equal(rows(run(cells))["value"], rows(run())["value"])
+
+
+def test_seeds_replicates_and_cells_differ():
+    assert not set(run(seed=1)["value"]) & set(run(seed=2)["value"])
+
+
+def test_shared_parameters_share_the_draws():
+    table = run(shared=["tau"])
+    first = table[table["tau"] == 0.5].set_index(["d", "replicate"])["value"]
+    second = table[table["tau"] == 1.0].set_index(["d", "replicate"])["value"]
+    np.testing.assert_allclose(second - first, 0.5, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cells": []}, "at least one parameter set"),
+        ({"cells": [GRID[0], GRID[0]]}, "cells must differ"),
+        ({"cells": [GRID[0], {"d": 1}]}, "same parameter names"),
+        ({"replicates": 0}, "replicates must be >= 1, got 0"),
+        ({"shared": ["kappa"]}, "shared must name parameters"),
+    ],
+)
+def test_bad_sweeps_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        run(**options)
+
+
+def test_a_cell_needs_a_name():
+    with pytest.raises(ValueError, match="named function"):
+        sweep(lambda **given: {"a": given["d"]}, grid(d=1), seed=0, n_jobs=1)
+
+
+def test_a_result_must_not_hide_a_parameter():
+    def cell(*, d, rng):
+        return {"d": 0.0}
+
+    with pytest.raises(ValueError, match="a result must not have a parameter's name, got d"):
+        sweep(cell, grid(d=1), seed=0, n_jobs=1)
+
+
+def test_results_must_have_the_same_names():
+    def cell(*, d, rng):
+        return {f"value{d}": 0.0}
+
+    with pytest.raises(ValueError, match="same names"):
+        sweep(cell, grid(d=[1, 2]), seed=0, n_jobs=1)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_failing_cell_says_where(n_jobs):
+    with pytest.raises(RuntimeError, match="boom") as caught:
+        sweep(explode, grid(d=[3]), seed=0, n_jobs=n_jobs)
+    assert any("explode({'d': 3}), replicate 0" in note for note in caught.value.__notes__)
+
+
+def test_no_progress_bar_away_from_a_terminal(capfd):
+    run()
+    assert capfd.readouterr().err == ""
+
+
+def test_summary_is_mean_and_standard_error():
+    table = run(replicates=5)
+    one = table[(table["d"] == 3) & (table["tau"] == 1.0)]["value"].to_numpy()
+    row = summarize(table, ["d", "tau"]).set_index(["d", "tau"]).loc[(3, 1.0)]
+    assert row["value"] == pytest.approx(one.mean(), rel=1e-12)
+    assert row["value_stderr"] == pytest.approx(one.std(ddof=1) / np.sqrt(5), rel=1e-12)
+    assert row["n"] == 5
+
+
+def test_summary_keeps_constant_parameters_and_infinity():
+    table = sweep(draw, grid(d=2, tau=[1.0, np.inf]), seed=0, replicates=3, n_jobs=1)
+    summary = summarize(table, "tau")
+    assert summary["d"].tolist() == [2, 2]
+    assert summary["tau"].tolist() == [1.0, np.inf]
+
+
+def test_summary_refuses_to_mix_settings():
+    with pytest.raises(ValueError, match="d varies within a group"):
+        summarize(run(), "tau")
+
+
+def test_summary_does_not_hide_missing_values():
+    table = pd.DataFrame({"tau": [1, 1, 2, 2], "a": [1.0, np.nan, 2.0, 4.0]})
+    summary = summarize(table, "tau")
+    assert np.isnan(summary["a"][0])
+    assert np.isnan(summary["a_stderr"][0])
+    assert summary["a"][1] == 3.0
+
+
+def test_a_single_replicate_has_no_error():
+    summary = summarize(run(replicates=1), ["d", "tau"])
+    assert summary["value_stderr"].isna().all()
