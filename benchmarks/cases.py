@@ -1,6 +1,7 @@
 """What is compared: the pretraining solver, the sampler, the theory, and one large run."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -145,7 +146,10 @@ def large_rows(sizes: Sizes) -> Iterator[Row]:
     """Yield time and peak memory of one large pretraining run, in a process of its own."""
     dim, tau = sizes.large
     command = [sys.executable, "-m", "benchmarks.large", str(dim), str(tau)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env=os.environ | one_thread
+    )
     measured = json.loads(done.stdout)
     label = f"sample and pretrain, d = {dim}, tau = {tau:g}"
     seconds, memory = measured["seconds"], measured["peak_bytes"] / 1e9

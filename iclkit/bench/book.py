@@ -122,12 +122,13 @@ def after_cell(cell: dict[str, Any], data: Path) -> list[dict[str, Any]]:
 
 
 def number_figure(cell: dict[str, Any], record: dict[str, Any], data: Path) -> None:
-    """Give the cell's image number, caption, alternative text and, where kept, its data."""
+    """Give the cell's image number, caption, alternative text and data; fold the code behind it."""
     caption = record["caption"]
     if record.get("csv"):
         data.mkdir(parents=True, exist_ok=True)
         (data / f"{record['name']}.csv").write_text(record["csv"])
         caption += f" {{download}}`Data (CSV) <data/{data.name}/{record['name']}.csv>`"
+    cell["metadata"]["tags"] = [*cell["metadata"].get("tags", []), "hide-input"]
     cell["metadata"]["mystnb"] = {
         "figure": {"name": record["name"], "caption": caption},
         "image": {"alt": record["alt"], "align": "center"},

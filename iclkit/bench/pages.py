@@ -113,7 +113,7 @@ def ledger_page(rows: Mapping[str, Iterable[Row]], manifests: Iterable[Manifest]
         The runs behind the rows.
     """
     entries = entries_of(rows)
-    chapters = [Chapter(name) for name in dict.fromkeys(e.claim.notebook for e in entries)]
+    chapters = [Chapter(name) for name in sorted({e.claim.notebook for e in entries})]
     parts = [LEDGER_HEAD, score_table(entries, chapters), filters(chapters)]
     parts += [chapter_section(c, entries) for c in chapters]
     return "".join([*parts, runs_section(manifests)])

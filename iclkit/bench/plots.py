@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -40,6 +41,8 @@ Draw = Callable[[Axes], None]
 
 #: Settings of every figure; `style` puts them in place for a block only.
 STYLE: Final[Any] = {
+    # seaborn's ticks, without its fonts: they differ from machine to machine
+    **{k: v for k, v in sns.axes_style("ticks").items() if not k.startswith("font")},
     "font.size": 11,
     "axes.titlesize": 11,
     "axes.labelsize": 11,
