@@ -362,28 +362,34 @@ def _cg(problem: _Problem) -> Floats:
 
 
 def _pcg(problem: _Problem) -> Floats:
-    """Corrections in single precision, their residual in double, until it is small enough."""
     distinct, size = _n_distinct(problem), int(np.prod(problem.shape))
     if distinct < size:
         raise ValueError(
             f"method pcg needs at least {size} distinct prompts, got {distinct}; use dual or cg"
         )
-    gamma, residual = np.zeros(problem.shape), _adjoint(problem, problem.y)
-    before = scale = _norm(residual)
-    if scale == 0.0:
-        return gamma
-    precondition, (working, unit) = _preconditioner(problem), _single(problem)
-    for _ in range(8):
-        step = _descend(working, residual / before, precondition, tolerance=3e-4)
-        gamma += step * (before / unit)
-        residual = _gradient(problem, gamma)
-        before, last = _norm(residual), before
-        if before <= 1e-10 * scale:
-            break
-        if before > 0.01 * last:  # single precision does not resolve this problem
-            working, unit = problem, 1.0
-    _demand(before, scale)
+    rhs = _adjoint(problem, problem.y)
+    if not rhs.any():
+        return rhs
+    gamma, residual = _refined(problem, rhs)
+    _demand(residual, _norm(rhs))
     return gamma
+
+
+def _refined(problem: _Problem, rhs: Floats) -> tuple[Floats, float]:
+    """Return gamma and its residual: corrections in single precision, residuals in double."""
+    precondition, (working, unit) = _preconditioner(problem), _single(problem)
+    gamma, residual = np.zeros_like(rhs), rhs
+    size = _norm(rhs)
+    for _ in range(8):
+        step = _descend(working, residual / size, precondition, tolerance=3e-4)
+        gamma += step * (size / unit)
+        residual = _gradient(problem, gamma)
+        size, last = _norm(residual), size
+        if size <= 1e-10 * _norm(rhs):
+            break
+        if size > 0.01 * last:  # single precision does not resolve this problem
+            working, unit = problem, 1.0
+    return gamma, size
 
 
 def _single(problem: _Problem) -> tuple[_Problem, float]:

@@ -1,4 +1,4 @@
-"""What the book adds to Sphinx: claims as referable objects, and cures for three defects."""
+"""What the book adds to Sphinx: claims as referable objects, and cures for defects of its extensions."""
 
 import re
 
@@ -26,9 +26,15 @@ def shared_translators(app):
     handlers["singlehtml"] = {**handlers.get("html", {}), **handlers.get("singlehtml", {})}
 
 
+def skip_fields(app, what, name, obj, skip, options):
+    """Leave out the fields of a named tuple: its docstring lists them with their meaning."""
+    return True if type(obj).__name__ == "_tuplegetter" else None
+
+
 def setup(app: Sphinx):
     """Register the claim directive and role, and the cures."""
     app.add_crossref_type("claim", "claim", objname="claim")
     app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("autodoc-skip-member", skip_fields)
     app.connect("builder-inited", shared_translators)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -155,7 +155,7 @@ class Row:
         """What was measured, in one line."""
         worst = "" if self.comparisons == 1 else f" (worst of {self.comparisons})"
         parts = [f"{self._measured()}{worst}", self._score()]
-        if math.isfinite(self.resolution):
+        if self.resolution < 1:  # NaN, infinite or useless ones say nothing
             parts.append(f"resolution {_percent(self.resolution)}")
         parts += [f"{name} {_number(value)}" for name, value in self.also.items()]
         return "; ".join(parts)
