@@ -379,13 +379,14 @@ def _refined(problem: _Problem, rhs: Floats) -> tuple[Floats, float]:
     """Return gamma and its residual: corrections in single precision, residuals in double."""
     precondition, (working, unit) = _preconditioner(problem), _single(problem)
     gamma, residual = np.zeros_like(rhs), rhs
-    size = _norm(rhs)
+    size, target = _norm(rhs), 1e-10 * _norm(rhs)
     for _ in range(8):
-        step = _descend(working, residual / size, precondition, tolerance=3e-4)
+        goal = max(1e-5, 0.5 * target / size)  # two rounds, as a rule
+        step = _descend(working, residual / size, precondition, tolerance=goal)
         gamma += step * (size / unit)
         residual = _gradient(problem, gamma)
         size, last = _norm(residual), size
-        if size <= 1e-10 * _norm(rhs):
+        if size <= target:
             break
         if size > 0.01 * last:  # single precision does not resolve this problem
             working, unit = problem, 1.0
