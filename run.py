@@ -9,6 +9,7 @@ Standard library only. The work itself is in the ``iclkit`` command line, pytest
 """
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -108,11 +109,12 @@ def prepare():
 
 
 def fingerprint():
-    """Return what the environment depends on: Python, place, requirements."""
-    digest = hashlib.sha256("{0} {1}".format(sys.version, ROOT).encode())
-    for name in ("pyproject.toml", "constraints.txt"):
-        digest.update((ROOT / name).read_bytes())
-    return digest.hexdigest()
+    """Return what the environment depends on: Python, place, lock, and the project's own table."""
+    import tomllib  # not in the old Pythons that `wrong_python` refuses
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    parts = [sys.version, str(ROOT), LOCK.read_text(encoding="utf-8"), project]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def make_venv():

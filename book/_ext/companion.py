@@ -1,4 +1,4 @@
-"""What the book adds to Sphinx: claims as referable objects, and cures for defects of its extensions."""
+"""What the book adds to Sphinx: claims as referable objects, cures for its extensions' defects."""
 
 import re
 

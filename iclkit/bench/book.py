@@ -4,6 +4,7 @@ The staging folder mirrors the repository, so that "edit this page" and launch l
 Prose comes from the repository, outputs from the executed copies: editing prose reruns nothing.
 """
 
+import ast
 import copy
 import json
 import re
@@ -82,8 +83,8 @@ def stage(root: Path, staging: Path, runs: list[Run]) -> None:
 def graft(source: dict[str, Any], executed: dict[str, Any], data: Path) -> dict[str, Any]:
     """Return the page of a chapter: prose of the source, outputs of the executed copy.
 
-    The cache key guarantees that both have the same code cells; papermill's cell with the injected
-    parameters is kept, so that the page shows what ran.
+    The cache key guarantees that both have the same code cells; papermill's cell with other
+    parameters than the defaults is kept, so that the page shows what ran.
     """
     outputs = {cell["id"]: cell for cell in executed["cells"] if cell["cell_type"] == "code"}
     page = copy.deepcopy(source)
@@ -96,13 +97,20 @@ def graft(source: dict[str, Any], executed: dict[str, Any], data: Path) -> dict[
         cell["execution_count"] = outputs[cell["id"]]["execution_count"]
         page["cells"] += [cell, *after_cell(cell, data)]
         if "parameters" in cell["metadata"].get("tags", []):
-            page["cells"] += injected(executed)
+            page["cells"] += injected(cell, executed)
     return page
 
 
-def injected(executed: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return papermill's cell with the parameters of this run."""
-    return [c for c in executed["cells"] if "injected-parameters" in c["metadata"].get("tags", [])]
+def injected(defaults: dict[str, Any], executed: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return papermill's cell with the parameters of this run, unless they are the defaults."""
+    tags = "injected-parameters"
+    cells = [c for c in executed["cells"] if tags in c["metadata"].get("tags", [])]
+    return [c for c in cells if assigned(c) != assigned(defaults)]
+
+
+def assigned(cell: dict[str, Any]) -> str:
+    """Return what a cell assigns, without comments and spacing."""
+    return ast.dump(ast.parse("".join(cell["source"])))
 
 
 def after_cell(cell: dict[str, Any], data: Path) -> list[dict[str, Any]]:

@@ -330,7 +330,7 @@ def _limit(rule: Kind, tolerance: float | str, scores: Scores, sampled: bool) ->
 def _judge(rule: Kind, scores: Scores, limit: float, unit: str) -> Outcome:
     z = family_limit(scores.score.size)
     net = _net(rule, scores, z)
-    worst = np.unravel_index(np.argmax(np.where(np.isnan(net), np.inf, net)), net.shape)
+    worst = _worst(net, scores.score)
     score = float(net[worst])
     within = score < limit if rule.margin else score <= limit
     return Outcome(
@@ -344,6 +344,13 @@ def _judge(rule: Kind, scores: Scores, limit: float, unit: str) -> Outcome:
         expected=float(scores.expected[worst]),
         stderr=float(scores.stderr[worst]),
     )
+
+
+def _worst(net: NDArray[np.float64], raw: NDArray[np.float64]) -> tuple[np.intp, ...]:
+    """Return the place of the largest net score, NaN first; raw scores break ties."""
+    rank, second = (np.where(np.isfinite(values), values, np.inf) for values in (net, raw))
+    tied = np.where(rank == rank.max(), second, -np.inf)
+    return np.unravel_index(np.argmax(tied), net.shape)
 
 
 def _net(rule: Kind, scores: Scores, z: float) -> NDArray[np.float64]:

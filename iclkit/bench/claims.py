@@ -154,7 +154,9 @@ class Row:
     def detail(self) -> str:
         """What was measured, in one line."""
         worst = "" if self.comparisons == 1 else f" (worst of {self.comparisons})"
-        parts = [f"{self._measured()}{worst}", self._score()]
+        parts = [f"{self._measured()}{worst}"]
+        if self.stderr > 0 or self.check not in ("above", "below"):  # else the numbers say it
+            parts.append(self._score())
         if self.resolution < 1:  # NaN, infinite or useless ones say nothing
             parts.append(f"resolution {_percent(self.resolution)}")
         parts += [f"{name} {_number(value)}" for name, value in self.also.items()]
