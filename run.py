@@ -44,11 +44,13 @@ COMMANDS = {
 
 # What pip says, and what that means to a person.
 DISK_FULL = "the disk is full; free {0} GB and run again".format(DISK_NEEDED_GB)
+NO_INDEX = "the package index cannot be reached; check the network and run again"
 PIP_CAUSES = [
     ("No space left on device", DISK_FULL),
     ("Permission denied", "no permission to write into {0}".format(ROOT)),
-    ("NewConnectionError", "the package index cannot be reached; check the network and run again"),
-    ("ConnectTimeout", "the package index cannot be reached; check the network and run again"),
+    ("NewConnectionError", NO_INDEX),
+    ("NameResolutionError", NO_INDEX),
+    ("ConnectTimeout", NO_INDEX),
     ("ProxyError", "the proxy refuses the package index; check the proxy settings"),
     ("SSLError", "the package index's certificate is not trusted; check pip's cert setting"),
     ("No matching distribution", "a pinned package is not offered for this Python or system"),
@@ -62,7 +64,10 @@ def main(argv):
         return 0
     if argv[0] not in COMMANDS:
         return fail("unknown command {0!r}; known: {1}".format(argv[0], ", ".join(COMMANDS)))
-    problem = wrong_python(sys.version_info[:2]) or prepare()
+    try:
+        problem = wrong_python(sys.version_info[:2]) or prepare_alone()
+    except KeyboardInterrupt:
+        problem = "stopped while making .venv; run again to finish"
     if problem:
         return fail(problem)
     return hand_over(COMMANDS[argv[0]][1], argv[1:])
@@ -89,6 +94,17 @@ def wrong_python(version):
     return "needs Python {0}.{1} to {2}.{3}, this is {4}.{5}; start it with one of those".format(
         *(OLDEST + NEWEST + tuple(version))
     )
+
+
+def prepare_alone():
+    """Make the environment while no other call of this door does; return the problem or None."""
+    try:
+        import fcntl
+    except ImportError:  # Windows, where two first calls at once must be avoided by hand
+        return prepare()
+    with (ROOT / ".venv.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the system frees it however the process ends
+        return prepare()
 
 
 def prepare():
@@ -177,20 +193,26 @@ def environment():
 
 
 def hand_over(programs, extra):
-    """Run `programs` in turn from the repository root; return the first exit code that is not 0."""
+    """Run `programs` in turn from the repository root; the last one takes this process's place.
+
+    So signals reach it directly, and it cleans up after Ctrl-C without being hurried.
+    """
     env = environment()
-    for i, program in enumerate(programs):
-        last = i == len(programs) - 1
-        path = shutil.which(program[0], path=env["PATH"])
-        try:
-            code = subprocess.call(
-                [path] + program[1:] + (extra if last else []), env=env, cwd=str(ROOT)
-            )
-        except KeyboardInterrupt:
-            return 130
+    os.chdir(str(ROOT))
+    for program in programs[:-1]:
+        code = subprocess.call([which(program[0], env), *program[1:]], env=env)
         if code:
             return code
-    return 0
+    last = [which(programs[-1][0], env), *programs[-1][1:], *extra]
+    if os.name == "nt":  # has no real exec
+        return subprocess.call(last, env=env)
+    os.execve(last[0], last, env)
+    return None
+
+
+def which(program, env):
+    """Return the path of `program` in the environment."""
+    return shutil.which(program, path=env["PATH"])
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -9,14 +10,28 @@ from pathlib import Path
 from typing import Any
 
 import click
+from tqdm import tqdm
 
 from iclkit import __version__
+from iclkit.bench.book import BuildError, build_book
+from iclkit.bench.claims import PROFILES, LedgerError, collect
+from iclkit.bench.links import external_problems
+from iclkit.bench.pages import ledger_text
+from iclkit.bench.runner import (
+    Run,
+    RunError,
+    machine,
+    notebook_names,
+    read_notebook,
+    run_notebooks,
+    versions,
+)
 
 EXPECTED = 1  # exit code of a failed run, build or claim
 
 profile_option = click.option(
     "--profile",
-    type=click.Choice(["quick", "book", "paper"]),
+    type=click.Choice(PROFILES),
     default="book",
     show_default=True,
     help="Sizes to run at.",
@@ -35,13 +50,13 @@ jobs_option = click.option(
 
 
 def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn expected failures into a message and exit code 1, Ctrl-C into exit code 130."""
-    from iclkit.bench.book import BuildError
-    from iclkit.bench.claims import LedgerError
-    from iclkit.bench.runner import RunError
+    """Turn expected failures into a message and exit code 1, being stopped into exit code 130."""
 
     @wraps(command)
     def guarded(*args: Any, **options: Any) -> None:
+        for name in ("SIGTERM", "SIGHUP"):  # clean up as for Ctrl-C; Windows has no SIGHUP
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.default_int_handler)
         try:
             command(*args, **options)
         except (BuildError, LedgerError, RunError, ValueError) as error:
@@ -63,8 +78,13 @@ def repository() -> Path:
 
 
 def say(line: str) -> None:
-    """Print one progress line on stderr."""
-    click.echo(line, err=True)
+    """Print one progress line on stderr, above the bars of running notebooks."""
+    tqdm.write(line, file=sys.stderr)
+
+
+def run_all(names: tuple[str, ...], root: Path, options: dict[str, Any]) -> list[Run]:
+    """Return the runs of the named notebooks, or of all, telling progress."""
+    return run_notebooks(names or notebook_names(root), root=root, report=say, **options)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -79,14 +99,10 @@ def main() -> None:
 @seed_option
 @jobs_option
 @one_line_errors
-def run(names: tuple[str, ...], profile: str, seed: int, jobs: int) -> None:
+def run(names: tuple[str, ...], **options: Any) -> None:
     """Execute notebooks (all, or those named) and keep their results."""
-    from iclkit.bench.runner import notebook_names, run_notebooks
-
     root = repository()
-    wanted = names or tuple(notebook_names(root))
-    runs = run_notebooks(wanted, root=root, profile=profile, seed=seed, jobs=jobs, report=say)
-    for done in runs:
+    for done in run_all(names, root, options):
         click.echo(done.path.relative_to(root))
 
 
@@ -95,17 +111,12 @@ def run(names: tuple[str, ...], profile: str, seed: int, jobs: int) -> None:
 @seed_option
 @jobs_option
 @one_line_errors
-def book(profile: str, seed: int, jobs: int) -> None:
+def book(**options: Any) -> None:
     """Execute what changed, check the claims and build the book into _build/html."""
-    from iclkit.bench.book import build_book
-    from iclkit.bench.runner import notebook_names, run_notebooks
-
     root = repository()
-    names = notebook_names(root)
-    runs = run_notebooks(names, root=root, profile=profile, seed=seed, jobs=jobs, report=say)
+    runs = run_all((), root, options)
     say("book: building the pages ...")
-    start_page = build_book(root, runs)
-    click.echo(f"open {start_page.relative_to(root)}")
+    click.echo(f"open {build_book(root, runs).relative_to(root)}")
 
 
 @main.command()
@@ -113,16 +124,11 @@ def book(profile: str, seed: int, jobs: int) -> None:
 @seed_option
 @jobs_option
 @one_line_errors
-def ledger(profile: str, seed: int, jobs: int) -> None:
+def ledger(**options: Any) -> None:
     """Print every claim with its verdict, running notebooks that are not up to date."""
-    from iclkit.bench.claims import collect
-    from iclkit.bench.pages import ledger_text
-    from iclkit.bench.runner import notebook_names, read_notebook, run_notebooks
-
-    root = repository()
-    names = notebook_names(root)
-    runs = run_notebooks(names, root=root, profile=profile, seed=seed, jobs=jobs, report=say)
-    rows = {r.manifest.notebook: collect(r.manifest.notebook, read_notebook(r.path)) for r in runs}
+    runs = {run.manifest.notebook: run for run in run_all((), repository(), options)}
+    profile = options["profile"]
+    rows = {n: collect(n, read_notebook(r.path), profile=profile) for n, r in runs.items()}
     click.echo(ledger_text(rows))
 
 
@@ -130,9 +136,6 @@ def ledger(profile: str, seed: int, jobs: int) -> None:
 @one_line_errors
 def links() -> None:
     """Check that the external links of the built book answer."""
-    from iclkit.bench.book import BuildError
-    from iclkit.bench.links import external_problems
-
     site = repository() / "_build" / "html"
     if not site.exists():
         raise BuildError("there is no built book; run `python3 run.py book` first")
@@ -145,8 +148,6 @@ def links() -> None:
 @one_line_errors
 def info() -> None:
     """Print versions, the machine and the notebooks."""
-    from iclkit.bench.runner import machine, notebook_names, versions
-
     click.echo(f"iclkit {__version__} on {machine()}")
     click.echo(", ".join(f"{name} {number}" for name, number in versions().items()))
     click.echo("notebooks: " + ", ".join(notebook_names(repository())))

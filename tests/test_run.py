@@ -50,7 +50,7 @@ def test_unknown_command(capsys):
     assert "book" in message
 
 
-@pytest.mark.parametrize("version", [(2, 7), (3, 8), (3, 10), (3, 14)])
+@pytest.mark.parametrize("version", [(3, 8), (3, 10), (3, 14)])
 def test_wrong_python(version):
     message = run.wrong_python(version)
     assert "needs Python 3.11 to 3.13, this is {}.{}".format(*version) in message
@@ -72,6 +72,7 @@ def test_no_disk(bare_copy, monkeypatch, capsys):
     [
         ("OSError: [Errno 28] No space left on device", "disk is full"),
         ("NewConnectionError: Failed to establish", "cannot be reached"),
+        ("NameResolutionError: Failed to resolve 'x'", "cannot be reached"),
         ("ERROR: No matching distribution found for x", "not offered"),
         ("something new", "the reason is at the end of"),
     ],
@@ -119,5 +120,11 @@ def test_python_without_venv_package(bare_copy, monkeypatch):
     assert "install its venv package" in run.make_venv()
 
 
-def test_exit_code_is_handed_on(monkeypatch):
-    assert run.hand_over([["python", "-c", "raise SystemExit(7)"]], []) == 7
+def test_exit_code_is_handed_on(root):
+    code = "import run; run.hand_over([['python', '-c', 'raise SystemExit(7)']], [])"
+    assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 7
+
+
+def test_first_failing_program_ends_the_command():
+    programs = [["python", "-c", "raise SystemExit(3)"], ["python", "-c", "print('never')"]]
+    assert run.hand_over(programs, []) == 3

@@ -20,12 +20,6 @@ def script_text(script):
     return f"{getattr(script, 'filename', script)} {attributes.get('body', '')}"
 
 
-def shared_translators(app):
-    """Let the one-page builder draw theorems: sphinx-exercise hides sphinx-proof's translators."""
-    handlers = app.registry.translation_handlers
-    handlers["singlehtml"] = {**handlers.get("html", {}), **handlers.get("singlehtml", {})}
-
-
 def skip_fields(app, what, name, obj, skip, options):
     """Leave out the fields of a named tuple: its docstring lists them with their meaning."""
     return True if type(obj).__name__ == "_tuplegetter" else None
@@ -36,5 +30,4 @@ def setup(app: Sphinx):
     app.add_crossref_type("claim", "claim", objname="claim")
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("autodoc-skip-member", skip_fields)
-    app.connect("builder-inited", shared_translators)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

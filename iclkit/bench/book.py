@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class BuildError(RuntimeError):
 
 
 def build_book(root: Path, runs: list[Run]) -> Path:
-    """Return the start page of the book built from `runs`.
+    """Return the start page of the book built from `runs`, all of one profile and seed.
 
     Parameters
     ----------
@@ -44,61 +45,86 @@ def build_book(root: Path, runs: list[Run]) -> Path:
     LedgerError
         When a claim did not come out as expected.
     """
-    staging = root / "_build" / "src"
-    stage(root, staging, runs)
-    work = root / "_build" / "work"
-    shutil.rmtree(work, ignore_errors=True)
-    run_jupyter_book(root, staging, work)
-    html = work / "_build" / "html"
-    problems = links.problems(html)
-    if problems:
-        raise BuildError("broken links or figures:\n  " + "\n  ".join(problems))
-    final = root / "_build" / "html"
-    shutil.rmtree(final, ignore_errors=True)
-    html.replace(final)
-    shutil.rmtree(work)
-    return final / "index.html"
+    (root / "_build").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root / "_build", prefix="book-") as folder:
+        staging = Path(folder) / "src"
+        stage(root, staging, runs)
+        run_jupyter_book(root, staging, Path(folder))
+        html = Path(folder) / "_build" / "html"
+        if found := links.problems(html):
+            raise BuildError("broken links or figures:\n  " + "\n  ".join(found))
+        return publish(html, root / "_build" / "html") / "index.html"
+
+
+def publish(new: Path, place: Path) -> Path:
+    """Put the new book in its place; at every moment one whole book is on the disk."""
+    old = new.with_name("old")
+    if place.exists():
+        place.rename(old)
+    new.rename(place)
+    return place
 
 
 def stage(root: Path, staging: Path, runs: list[Run]) -> None:
     """Lay out the sources of the book as the repository has them, notebooks with outputs."""
-    shutil.rmtree(staging, ignore_errors=True)
+    if len({(run.manifest.profile, run.manifest.seed) for run in runs}) != 1:
+        raise BuildError("a book needs runs of one profile and seed")
     shutil.copytree(root / "book", staging / "book")
     for name in WRITTEN_ONCE:
         shutil.copy(root / name, staging / name)
     (staging / "notebooks").mkdir()
-    rows = {}
-    for run in runs:
-        name = run.manifest.notebook
-        source = read_notebook(root / "notebooks" / f"{name}.ipynb")
-        executed = read_notebook(run.path)
-        rows[name] = claims.collect(name, executed)
-        page = graft(source, executed, staging / "notebooks" / "data" / name)
-        page["cells"].append(pages.provenance_cell(run.manifest))
-        (staging / "notebooks" / f"{name}.ipynb").write_text(json.dumps(page))
-    manifests = [run.manifest for run in runs]
-    (staging / "book" / "ledger.md").write_text(pages.ledger_page(rows, manifests))
+    rows = {run.manifest.notebook: stage_chapter(root, staging, run) for run in runs}
+    refuse_unchecked(pages.entries_of(rows))
+    ledger = pages.ledger_page(rows, [run.manifest for run in runs])
+    (staging / "book" / "ledger.md").write_text(ledger, encoding="utf-8")
 
 
-def graft(source: dict[str, Any], executed: dict[str, Any], data: Path) -> dict[str, Any]:
-    """Return the page of a chapter: prose of the source, outputs of the executed copy.
+def stage_chapter(root: Path, staging: Path, run: Run) -> list[claims.Row]:
+    """Write the page of one chapter; return its rows of the ledger."""
+    name = run.manifest.notebook
+    source = read_notebook(root / "notebooks" / f"{name}.ipynb")
+    executed = read_notebook(run.path)
+    rows = claims.collect(name, executed, profile=run.manifest.profile)
+    entries = {entry.claim.id: entry for entry in claims.merge(rows)}
+    page = graft(source, executed)
+    cells = [[c, *after_cell(c, entries, staging / "notebooks" / "data" / name)] for c in page]
+    cells.append([pages.provenance_cell(run.manifest)])
+    notebook = source | {"cells": [cell for group in cells for cell in group]}
+    (staging / "notebooks" / f"{name}.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+    return rows
 
-    The cache key guarantees that both have the same code cells; papermill's cell with other
-    parameters than the defaults is kept, so that the page shows what ran.
+
+def refuse_unchecked(entries: list[claims.Entry]) -> None:
+    """Raise LedgerError for a claim that should have been run and that no chapter checked."""
+    lost = [e.claim for e in entries if e.verdict == claims.NOT_RUN]
+    if lost:
+        lines = [f"{c.id}: no run of {c.notebook} checked it" for c in lost]
+        raise claims.LedgerError("\n".join(lines))
+
+
+def graft(source: dict[str, Any], executed: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the cells of a page: prose of the source, outputs of the executed copy.
+
+    papermill's cell with other parameters than the defaults is kept, so that the page shows what
+    ran.
     """
-    outputs = {cell["id"]: cell for cell in executed["cells"] if cell["cell_type"] == "code"}
-    page = copy.deepcopy(source)
-    page["cells"] = []
+    ran = {cell["id"]: cell for cell in executed["cells"] if cell["cell_type"] == "code"}
+    cells = []
     for cell in copy.deepcopy(source["cells"]):
-        if cell["cell_type"] != "code":
-            page["cells"].append(cell)
-            continue
-        cell["outputs"] = outputs[cell["id"]]["outputs"]
-        cell["execution_count"] = outputs[cell["id"]]["execution_count"]
-        page["cells"] += [cell, *after_cell(cell, data)]
-        if "parameters" in cell["metadata"].get("tags", []):
-            page["cells"] += injected(cell, executed)
-    return page
+        cells.append(cell)
+        if cell["cell_type"] == "code":
+            take_outputs(cell, ran.get(cell["id"]))
+            if "parameters" in cell["metadata"].get("tags", []):
+                cells += injected(cell, executed)
+    return cells
+
+
+def take_outputs(cell: dict[str, Any], ran: dict[str, Any] | None) -> None:
+    """Give a code cell the outputs of its executed copy, which must have the same code."""
+    if ran is None or "".join(ran["source"]) != "".join(cell["source"]):
+        raise BuildError(f"cell {cell['id']} was edited after it ran; build again")
+    cell["outputs"] = ran["outputs"]
+    cell["execution_count"] = ran["execution_count"]
 
 
 def injected(defaults: dict[str, Any], executed: dict[str, Any]) -> list[dict[str, Any]]:
@@ -113,20 +139,22 @@ def assigned(cell: dict[str, Any]) -> str:
     return ast.dump(ast.parse("".join(cell["source"])))
 
 
-def after_cell(cell: dict[str, Any], data: Path) -> list[dict[str, Any]]:
-    """Turn figure records into numbered figures and claim records into cells that follow."""
-    found = []
-    kept = []
-    for output in cell["outputs"]:
+def after_cell(
+    cell: dict[str, Any], entries: dict[str, claims.Entry], data: Path
+) -> list[dict[str, Any]]:
+    """Turn a cell's figure records into numbered figures, its claims into cells that follow."""
+    found, kept = [], []
+    for output in cell.get("outputs", []):
         bundle = output.get("data", {})
         if CLAIM_MIME in bundle:
-            found.append(claims.Row.from_json(bundle[CLAIM_MIME]))
+            found.append(entries[bundle[CLAIM_MIME]["id"]])
         elif FIGURE_MIME in bundle:
             number_figure(cell, bundle.pop(FIGURE_MIME), data)
         if not {CLAIM_MIME, CAPTION_MIME} & bundle.keys():
             kept.append(output)
-    cell["outputs"] = kept
-    return [pages.claim_cell(entry) for entry in claims.merge(found) if entry.row]
+    if cell["cell_type"] == "code":
+        cell["outputs"] = kept
+    return [pages.claim_cell(entry) for entry in found]
 
 
 def number_figure(cell: dict[str, Any], record: dict[str, Any], data: Path) -> None:
@@ -134,7 +162,7 @@ def number_figure(cell: dict[str, Any], record: dict[str, Any], data: Path) -> N
     caption = record["caption"]
     if record.get("csv"):
         data.mkdir(parents=True, exist_ok=True)
-        (data / f"{record['name']}.csv").write_text(record["csv"])
+        (data / f"{record['name']}.csv").write_text(record["csv"], encoding="utf-8")
         caption += f" {{download}}`Data (CSV) <data/{data.name}/{record['name']}.csv>`"
     cell["metadata"]["tags"] = [*cell["metadata"].get("tags", []), "hide-input"]
     cell["metadata"]["mystnb"] = {
@@ -151,7 +179,7 @@ def run_jupyter_book(root: Path, staging: Path, work: Path) -> None:
     done = subprocess.run([*command, *files, *strict], capture_output=True, text=True, cwd=staging)
     if done.returncode:
         log = root / "_build" / "book.log"
-        log.write_text(done.stdout + done.stderr)
+        log.write_text(done.stdout + done.stderr, encoding="utf-8")
         raise BuildError(f"jupyter-book stopped ({log.relative_to(root)}):\n  {told(done.stderr)}")
 
 

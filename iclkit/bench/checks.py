@@ -16,6 +16,9 @@ peak   where is the extremum or crossing?  distance from the stated place
 slope  power law?                          distance of the log-log slope from the stated one
 ratio  factor between two quantities?      distance of the logarithms
 ====== =================================== ====================================================
+
+Sampling error excuses deviations, so a check with too much of it would excuse everything. Such a
+check is powerless, see `Kind.powerless`, and does not pass.
 """
 
 from collections.abc import Callable
@@ -34,7 +37,6 @@ __all__ = [
     "Scores",
     "family_limit",
     "perform",
-    "power",
 ]
 
 #: Tolerance that stands for "the family-wise limit of this number of comparisons".
@@ -45,7 +47,11 @@ FAMILY_LEVEL: Final = 1e-3
 
 
 class Data(NamedTuple):
-    """What a check is given; each kind says which fields it needs."""
+    """What a check is given; each kind says which fields it needs.
+
+    `replicates` counts the repetitions behind each `stderr`; of several counts the smallest
+    matters. Without it the standard errors are taken as known.
+    """
 
     measured: Any
     expected: Any = None
@@ -53,6 +59,7 @@ class Data(NamedTuple):
     size: Any = None
     x: Any = None
     at: Any = None
+    replicates: Any = None
 
 
 class Scores(NamedTuple):
@@ -71,7 +78,12 @@ class Scores(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Result of a check: the worst comparison and whether it stays within the limit."""
+    """Result of a check: the worst comparison and whether it stays within the limit.
+
+    `resolution` is the smallest relative error of the expectation (absolute where that is 0) that
+    the check notices in every one of its comparisons; for ``below`` and ``above`` the smallest
+    margin that counts.
+    """
 
     passed: bool
     score: float
@@ -95,8 +107,17 @@ class Kind(NamedTuple):
     one_sided: bool = False
     margin: bool = False
 
+    def powerless(self, resolution: float) -> bool:
+        """Return whether a check of this kind would excuse an error as large as the expectation.
 
-def family_limit(comparisons: int, level: float = FAMILY_LEVEL) -> float:
+        Checks that demand a margin excuse nothing and are never powerless.
+        """
+        return not self.margin and not resolution < 1
+
+
+def family_limit(
+    comparisons: int, level: float = FAMILY_LEVEL, *, replicates: float | None = None
+) -> float:
     """Return the limit in standard errors for `comparisons` two-sided comparisons at once.
 
     Parameters
@@ -105,23 +126,37 @@ def family_limit(comparisons: int, level: float = FAMILY_LEVEL) -> float:
         How many numbers are compared, at least 1.
     level : float
         Probability that any of them is further off by chance alone.
+    replicates : int, optional
+        Number of repetitions, at least 2, that each standard error is estimated from. Default:
+        the standard errors are known.
 
     Returns
     -------
     float
 
+    Raises
+    ------
+    ValueError
+        If there is no comparison or there are fewer than two repetitions.
+
     Notes
     -----
-    ``z = Phi^-1(1 - level / (2 comparisons))``, Bonferroni's bound.
+    ``z = Phi^-1(1 - level / (2 comparisons))``, Bonferroni's bound. A mean over its estimated
+    standard error follows Student's t with ``replicates - 1`` degrees of freedom, whose quantile
+    takes the place of the normal one. For a combination of independent means, each with its own
+    standard error, that is on the safe side.
 
     Examples
     --------
     >>> [round(family_limit(m), 2) for m in (50, 200, 1000)]
     [4.26, 4.56, 4.89]
+    >>> [round(family_limit(1, replicates=n), 2) for n in (4, 10, 40)]
+    [12.92, 4.78, 3.56]
     """
     if comparisons < 1:
         raise ValueError(f"comparisons must be >= 1, got {comparisons}")
-    return -NormalDist().inv_cdf(level / (2 * comparisons))
+    tail = level / (2 * comparisons)
+    return -(NormalDist().inv_cdf(tail) if replicates is None else _student(tail, replicates))
 
 
 def perform(kind: str, tolerance: float | str, data: Data) -> Outcome:
@@ -140,7 +175,8 @@ def perform(kind: str, tolerance: float | str, data: Data) -> Outcome:
     Returns
     -------
     Outcome
-        Of the worst comparison. A score that is not finite never passes.
+        Of the worst comparison. A score that is not finite never passes, and neither does a
+        check without power.
 
     Raises
     ------
@@ -151,8 +187,8 @@ def perform(kind: str, tolerance: float | str, data: Data) -> Outcome:
     -----
     For the kinds limited by a tolerance (``close``, ``slope``, ``ratio``) the family-wise
     multiple of the standard error is taken off the score, so the tolerance need only say what
-    the mathematics allows. `resolution` is the smallest relative error of the expectation that
-    the check could detect with these data.
+    the mathematics allows. With `limit` and `noise` in units of `scale`, the resolution is the
+    largest ``(|limit| + z noise) scale / |expected|`` among the comparisons.
 
     Examples
     --------
@@ -160,47 +196,16 @@ def perform(kind: str, tolerance: float | str, data: Data) -> Outcome:
     True
     >>> perform("close", 1e-9, Data(1.0, expected=1.01)).passed
     False
+    >>> perform("close", 0.1, Data(5.0, expected=1.0, stderr=3.0)).passed  # excuses anything
+    False
     """
     rule = KINDS[kind]
     _check_arguments(kind, rule, data)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         scores = rule.scores(data)
-        sampled = rule.in_sigmas or (rule.one_sided and data.stderr is not None)
-        limit = _limit(rule, tolerance, scores, sampled)
-        return _judge(rule, scores, limit, "standard errors" if sampled else rule.unit)
-
-
-def power(kind: str, tolerance: float | str, data: Data, *, factor: float = 1.5) -> bool:
-    """Return whether the check notices an expectation that is off by `factor` resolutions.
-
-    Parameters
-    ----------
-    kind : str
-        A key of `iclkit.bench.checks.KINDS` that compares with a number: not ``order``.
-    tolerance : float or "family"
-    data : Data
-        The data of a check that passes. Orderings use them as they are; for equalities the
-        measured values are first set to the expected ones, so that only the shift counts.
-    factor : float
-        Size of the shift, in units of the row's own resolution.
-
-    Notes
-    -----
-    Both directions are tried, and both must be noticed; an ordering has only one, towards the
-    measured value.
-
-    Raises
-    ------
-    ValueError
-        For ``order``, which states no number that could be shifted.
-    """
-    if kind == "order":
-        raise ValueError("an order check states no number to shift")
-    resolution = perform(kind, tolerance, data).resolution
-    signs = {"below": (-1,), "above": (1,)}.get(kind, (-1, 1))
-    data = data if KINDS[kind].one_sided else _ideal(kind, data)
-    shifted = (_shifted(data, sign * factor * resolution) for sign in signs)
-    return not any(perform(kind, tolerance, d).passed for d in shifted)
+        z = family_limit(scores.score.size, replicates=data.replicates)
+        rule = rule._replace(unit=_unit(rule, data))
+        return _judge(rule, scores, _limit(rule, tolerance, z), z)
 
 
 def close(data: Data) -> Scores:
@@ -275,37 +280,49 @@ def peak(data: Data) -> Scores:
 
 
 def slope(data: Data) -> Scores:
-    """Score the distance of the log-log slope of `measured` over `x` from `expected`."""
+    """Score the distance of the log-log slope of `measured` over `x` from `expected`.
+
+    A point that its standard error does not tell from 0 has no logarithm to speak of: the score
+    is then NaN. Standard errors count relative to the power law of the stated slope that fits
+    best, not to the point itself, so that a point far too low is not excused by being small.
+    """
     x, measured, stderr = _curve(data)
     if np.any(x <= 0):
         raise ValueError(f"x must be > 0 for a power law, got {x.min()}")
-    fitted, error = _line(np.log(x), np.log(measured), stderr / measured)
-    found, stated, noise = _broadcast(fitted, _array("expected", data.expected), error)
+    expected = _array("expected", data.expected)
+    z = family_limit(measured.size, replicates=data.replicates)
+    logs = np.log(np.where(measured > z * stderr, measured, np.nan))
+    fitted, error = _line(np.log(x), logs, stderr / _power_law(x, measured, stderr, expected))
+    found, stated, noise = _broadcast(fitted, expected, error)
     return Scores(np.abs(found - stated), np.ones_like(found), noise, found, stated, noise)
 
 
 def ratio(data: Data) -> Scores:
-    """Score ``|log measured - log expected|`` of a factor against the stated one."""
+    """Score ``|log measured - log expected|`` of a factor against the stated one.
+
+    The standard error counts relative to the expectation: relative to a measured value close to
+    0 it would excuse every distance.
+    """
     measured, expected, stderr = _aligned(data)
-    score = np.abs(np.log(measured) - np.log(expected))
-    return Scores(score, _scale_of(expected), stderr / measured, measured, expected, stderr)
+    score, scale = np.abs(np.log(measured) - np.log(expected)), _scale_of(expected)
+    return Scores(score, scale, stderr / scale, measured, expected, stderr)
 
 
 _NUMBERS = frozenset({"measured", "expected"})
+_SAMPLED = frozenset({"stderr", "replicates"})
+_SIGMAS = "standard errors"
 
 #: Every kind of check by its name in the claims file.
 KINDS: Final[dict[str, Kind]] = {
-    "close": Kind(close, _NUMBERS, frozenset({"stderr"}), "relative"),
-    "sigmas": Kind(sigmas, _NUMBERS | {"stderr"}, frozenset(), "standard errors", in_sigmas=True),
-    "limit": Kind(
-        limit, _NUMBERS | {"stderr", "size"}, frozenset(), "standard errors", in_sigmas=True
-    ),
-    "below": Kind(below, _NUMBERS, frozenset({"stderr"}), "relative", one_sided=True, margin=True),
-    "above": Kind(above, _NUMBERS, frozenset({"stderr"}), "relative", one_sided=True, margin=True),
-    "order": Kind(order, _NUMBERS | {"x"}, frozenset({"stderr"}), "relative", one_sided=True),
+    "close": Kind(close, _NUMBERS, _SAMPLED, "relative"),
+    "sigmas": Kind(sigmas, _NUMBERS | {"stderr"}, _SAMPLED, _SIGMAS, in_sigmas=True),
+    "limit": Kind(limit, _NUMBERS | {"stderr", "size"}, _SAMPLED, _SIGMAS, in_sigmas=True),
+    "below": Kind(below, _NUMBERS, _SAMPLED, "relative", one_sided=True, margin=True),
+    "above": Kind(above, _NUMBERS, _SAMPLED, "relative", one_sided=True, margin=True),
+    "order": Kind(order, _NUMBERS | {"x"}, _SAMPLED, "relative", one_sided=True),
     "peak": Kind(peak, frozenset({"measured", "at"}), frozenset({"x", "expected"}), "distance"),
-    "slope": Kind(slope, _NUMBERS | {"x"}, frozenset({"stderr"}), "slope"),
-    "ratio": Kind(ratio, _NUMBERS, frozenset({"stderr"}), "log ratio"),
+    "slope": Kind(slope, _NUMBERS | {"x"}, _SAMPLED, "slope"),
+    "ratio": Kind(ratio, _NUMBERS, _SAMPLED, "log ratio"),
 }
 
 
@@ -315,30 +332,42 @@ def _check_arguments(kind: str, rule: Kind, data: Data) -> None:
         raise ValueError(f"a {kind!r} check needs {', '.join(missing)}")
     if unused := sorted(given - rule.needs - rule.allows):
         raise ValueError(f"a {kind!r} check does not use {', '.join(unused)}")
+    if "replicates" in given and "stderr" not in given:
+        raise ValueError("replicates count the repetitions behind stderr: give both or neither")
 
 
-def _limit(rule: Kind, tolerance: float | str, scores: Scores, sampled: bool) -> float:
-    if tolerance != FAMILY:
-        size = float(tolerance)
-    elif sampled:
-        size = family_limit(scores.score.size)
-    else:
+def _student(tail: float, replicates: ArrayLike) -> float:
+    """Return the lower quantile `tail` of Student's t for the smallest of `replicates`."""
+    from scipy.special import stdtrit  # here, because most ledgers need no scipy
+
+    fewest = _array("replicates", replicates).min()
+    if not fewest >= 2:
+        raise ValueError(f"replicates must be >= 2 to have a standard error, got {fewest:g}")
+    return float(stdtrit(fewest - 1, tail))
+
+
+def _unit(rule: Kind, data: Data) -> str:
+    return _SIGMAS if rule.one_sided and data.stderr is not None else rule.unit
+
+
+def _limit(rule: Kind, tolerance: float | str, z: float) -> float:
+    if tolerance == FAMILY and rule.unit != _SIGMAS:
         raise ValueError(f'the tolerance "family" needs standard errors, not {rule.unit}')
+    size = z if tolerance == FAMILY else float(tolerance)
     return 0.0 - size if rule.margin else size
 
 
-def _judge(rule: Kind, scores: Scores, limit: float, unit: str) -> Outcome:
-    z = family_limit(scores.score.size)
+def _judge(rule: Kind, scores: Scores, limit: float, z: float) -> Outcome:
     net = _net(rule, scores, z)
     worst = _worst(net, scores.score)
-    score = float(net[worst])
+    score, resolution = float(net[worst]), _resolution(scores, limit, z)
     within = score < limit if rule.margin else score <= limit
     return Outcome(
-        passed=bool(np.isfinite(score) and within),
+        passed=bool(np.isfinite(score) and within and not rule.powerless(resolution)),
         score=score,
         limit=limit,
-        unit=unit,
-        resolution=_resolution(rule, scores, limit, z),
+        unit=rule.unit,
+        resolution=resolution,
         comparisons=int(net.size),
         measured=float(scores.measured[worst]),
         expected=float(scores.expected[worst]),
@@ -359,15 +388,10 @@ def _net(rule: Kind, scores: Scores, z: float) -> NDArray[np.float64]:
     return np.where(np.isfinite(scores.score), net, np.nan)
 
 
-def _resolution(rule: Kind, scores: Scores, limit: float, z: float) -> float:
-    """Return the smallest relative change of the expectation that turns the verdict.
-
-    For equalities ``(limit + z noise) scale / |expected|``; for orderings what is left of the
-    margin, NaN if nothing is.
-    """
-    room = limit - scores.score if rule.one_sided else limit + z * scores.noise
-    smallest = float(np.min(room * scores.scale / _scale_of(scores.expected)))
-    return smallest if smallest >= 0 else float("nan")
+def _resolution(scores: Scores, limit: float, z: float) -> float:
+    """Return the largest relative error of an expectation that the check would still excuse."""
+    room = (abs(limit) + z * scores.noise) * scores.scale
+    return float(np.max(room / _scale_of(scores.expected)))
 
 
 def _ordering(data: Data, *, sign: float) -> Scores:
@@ -398,6 +422,18 @@ def _line(
     centred = u - (weight * u).sum(-1, keepdims=True)
     share = weight * centred / (weight * centred**2).sum(-1, keepdims=True)
     return (share * v).sum(-1), np.sqrt(((share * error) ** 2).sum(-1))
+
+
+def _power_law(
+    x: NDArray[np.float64],
+    measured: NDArray[np.float64],
+    stderr: NDArray[np.float64],
+    slope: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return the multiple of x**slope that is closest to `measured` in standard errors."""
+    shape, weight = x ** slope[..., None], 1 / np.where(stderr == 0, 1, stderr) ** 2
+    amplitude = (weight * measured * shape).sum(-1) / (weight * shape**2).sum(-1)
+    return amplitude[..., None] * shape
 
 
 def _places(data: Data) -> NDArray[np.float64]:
@@ -487,30 +523,3 @@ def _broadcast(*arrays: NDArray[np.float64]) -> Any:
 
 def _scale_of(value: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(value == 0, 1.0, np.abs(value))
-
-
-def _ideal(kind: str, data: Data) -> Data:
-    """Return the data with the measured values exactly as expected."""
-    stated = np.asarray(data.at if kind == "peak" else data.expected, dtype=np.float64)
-    if kind == "peak":
-        return data._replace(measured=stated, x=None, expected=None)
-    if kind == "limit":
-        return data._replace(measured=stated[..., None] + 0 * np.asarray(data.measured))
-    if kind == "slope":
-        return _rescaled(data, np.asarray(data.x) ** stated[..., None])
-    return _rescaled(data, stated + 0 * np.asarray(data.measured))
-
-
-def _rescaled(data: Data, measured: NDArray[np.float64]) -> Data:
-    """Return the data with other measured values of the same relative errors."""
-    if data.stderr is None:
-        return data._replace(measured=measured)
-    factor = np.where(measured == 0, 1.0, np.abs(measured / np.asarray(data.measured)))
-    return data._replace(measured=measured, stderr=np.asarray(data.stderr) * factor)
-
-
-def _shifted(data: Data, by: float) -> Data:
-    """Return the data with the expectation moved by a relative amount (absolute from 0)."""
-    name = "expected" if data.at is None else "at"
-    stated = np.asarray(getattr(data, name), dtype=np.float64)
-    return data._replace(**{name: stated + by * np.where(stated == 0, 1.0, np.abs(stated))})

@@ -25,6 +25,7 @@ __all__ = [
     "DIFFERS",
     "FAILS",
     "HOLDS",
+    "ICONS",
     "NOT_ATTEMPTED",
     "NOT_RUN",
     "PROFILES",
@@ -45,16 +46,18 @@ PROFILES: Final = ("quick", "book", "paper")
 HOLDS, DIFFERS, FAILS = "holds", "differs", "fails"
 NOT_ATTEMPTED, NOT_RUN = "not attempted", "not run"
 
+#: A character for each verdict, so that no verdict is told by colour alone.
+ICONS: Final[dict[str, str]] = {
+    HOLDS: "\N{CHECK MARK}",
+    DIFFERS: "\N{NOT EQUAL TO}",
+    FAILS: "\N{BALLOT X}",
+    NOT_ATTEMPTED: "\N{WHITE CIRCLE}",
+    NOT_RUN: "\N{WHITE CIRCLE}",
+}
+
 _ORIGINS: Final = ("released code", "released data", "derived here", "new here", "recalled")
 _NOT_CLAIMED: Final = "not_claimed"
 _RELATIONS: Final = {"below": "below", "above": "above", "order": "after"}
-_ICONS: Final = {
-    HOLDS: "&#10003;",
-    DIFFERS: "&#8800;",
-    FAILS: "&#10007;",
-    NOT_ATTEMPTED: "&#9675;",
-    NOT_RUN: "&#9675;",
-}
 
 
 class LedgerError(RuntimeError):
@@ -155,9 +158,8 @@ class Row:
         """What was measured, in one line."""
         worst = "" if self.comparisons == 1 else f" (worst of {self.comparisons})"
         parts = [f"{self._measured()}{worst}"]
-        if self.stderr > 0 or self.check not in ("above", "below"):  # else the numbers say it
-            parts.append(self._score())
-        if self.resolution < 1:  # NaN, infinite or useless ones say nothing
+        parts += [] if self._obvious() else [self._score()]
+        if self.limit != 0 or self.check not in _RELATIONS:  # a strict ordering has none
             parts.append(f"resolution {_percent(self.resolution)}")
         parts += [f"{name} {_number(value)}" for name, value in self.also.items()]
         return "; ".join(parts)
@@ -185,7 +187,7 @@ class Row:
         """Return a badge for the claim's `text`: icon, word, sentence, numbers; no colours."""
         return (
             f'<div class="iclkit-claim {self.verdict}" id="claim-{self.id.lower()}" role="note">'
-            f'<span class="iclkit-icon" aria-hidden="true">{_ICONS[self.verdict]}</span> '
+            f'<span class="iclkit-icon" aria-hidden="true">{ICONS[self.verdict]}</span> '
             f"<strong>{self.id} {self.verdict}.</strong> "
             f'<span class="iclkit-text tex2jax_process mathjax_process">{_math(text)}</span> '
             f'<span class="iclkit-detail">{html.escape(self.detail)}</span></div>'
@@ -207,9 +209,13 @@ class Row:
         """Show nothing: `Ledger.check` has shown the row, and a second copy would count twice."""
 
     def _measured(self) -> str:
-        error = f" +- {_number(self.stderr)}" if self.stderr > 0 else ""
+        error = f" \N{PLUS-MINUS SIGN} {_number(self.stderr)}" if self.stderr > 0 else ""
         word = _RELATIONS.get(self.check, "expected")
         return f"measured {_number(self.measured)}{error}, {word} {_number(self.expected)}"
+
+    def _obvious(self) -> bool:
+        """Whether the two numbers say by themselves how the comparison comes out."""
+        return self.check in ("above", "below") and self.limit == 0 and self.unit == "relative"
 
     def _score(self) -> str:
         return f"score {_number(self.score)} {self.unit}, limit {_number(self.limit)}"
@@ -228,11 +234,6 @@ class Entry:
         if self.row is not None:
             return self.row.verdict
         return NOT_RUN if self.claim.runnable else NOT_ATTEMPTED
-
-    @property
-    def icon(self) -> str:
-        """An HTML entity that tells the verdict without colour."""
-        return _ICONS[self.verdict]
 
 
 @dataclass(frozen=True)
@@ -310,6 +311,7 @@ class Ledger:
         size: Any = None,
         x: Any = None,
         at: Any = None,
+        replicates: Any = None,
         also: Mapping[str, float] | None = None,
     ) -> Row:
         """Compare numbers with the claim `id`, note the row and show it.
@@ -321,6 +323,9 @@ class Ledger:
         measured, expected, stderr, size, x, at : optional
             Scalars or arrays; which are needed depends on the kind of check, see
             `iclkit.bench.checks`.
+        replicates : int or array of int, optional
+            How many repetitions each `stderr` is estimated from; the smallest counts. Needed
+            wherever there are few, because an error estimated from few is often too small.
         also : dict of float, optional
             Further numbers to show beside the result; they decide nothing.
 
@@ -337,7 +342,7 @@ class Ledger:
             If the arguments do not fit the kind of check.
         """
         claim = self._claim(id)
-        data = Data(measured, expected, stderr, size, x, at)
+        data = Data(measured, expected, stderr, size, x, at, replicates)
         outcome = perform(str(claim.check), claim.limit_in(self.profile), data)
         row = _row(claim, self.profile, outcome, also or {})
         self.rows.append(row)
@@ -387,20 +392,37 @@ def not_claimed(notebook: str, path: Path | None = None) -> tuple[str, ...]:
     return tuple(_read(path).get(_NOT_CLAIMED, {}).get(notebook, ()))
 
 
-def profile_slice(notebook: str, path: Path | None = None) -> str:
+def profile_slice(notebook: str, profile: str, path: Path | None = None) -> str:
     """Return what of the claims file can change a run of `notebook`, as canonical JSON.
+
+    Parameters
+    ----------
+    notebook : str
+        Name without suffix.
+    profile : {"quick", "book", "paper"}
+        The run's profile; tolerances of the others are left out.
+    path : Path, optional
+        Another claims file than the one in the package.
+
+    Raises
+    ------
+    ValueError
+        If the profile is unknown or the file is not in order.
 
     Notes
     -----
-    These are the fields ``check``, ``expect``, ``tolerance`` of its claims; texts, sources and
-    notes are not among them.
+    These are the fields ``check`` and ``expect`` of its claims and their tolerances in `profile`;
+    texts, sources and notes are not among them.
     """
+    _require_profile(profile)
     claims = [claim for claim in load_claims(path) if claim.notebook == notebook]
-    kept = {c.id: {"check": c.check, "expect": c.expect, "tolerance": c.tolerance} for c in claims}
+    kept = {c.id: [c.check, c.expect, c.limit_in(profile)] for c in claims}
     return json.dumps(kept, sort_keys=True, separators=(",", ":"))
 
 
-def collect(notebook: str, executed: Mapping[str, Any], *, path: Path | None = None) -> list[Row]:
+def collect(
+    notebook: str, executed: Mapping[str, Any], *, profile: str, path: Path | None = None
+) -> list[Row]:
     """Return the rows that an executed notebook left in its outputs.
 
     Parameters
@@ -409,19 +431,24 @@ def collect(notebook: str, executed: Mapping[str, Any], *, path: Path | None = N
         Name without suffix.
     executed : dict
         The notebook, parsed from JSON.
+    profile : {"quick", "book", "paper"}
+        The profile of the run: rows of another one do not count.
     path : Path, optional
         Another claims file than the one in the package.
 
     Raises
     ------
     LedgerError
-        Unless each runnable claim of the notebook is there exactly once, as expected.
+        Unless each runnable claim of the notebook is there exactly once, as expected, and every
+        row is of this notebook and this profile.
     """
+    _require_profile(profile)
     outputs = [o for cell in executed["cells"] for o in cell.get("outputs", ())]
     bundles = [output.get("data", {}) for output in outputs]
     rows = [Row.from_json(b[CLAIM_MIME]) for b in bundles if CLAIM_MIME in b]
     claims = [claim for claim in load_claims(path) if claim.notebook == notebook]
-    if problems := _problems(notebook, claims, rows):
+    problems = _strangers(notebook, profile, rows) + _problems(notebook, claims, rows)
+    if problems:
         raise LedgerError("\n".join(problems))
     return rows
 
@@ -508,16 +535,19 @@ def _row(claim: Claim, profile: str, outcome: Outcome, also: Mapping[str, float]
         notebook=claim.notebook,
         profile=profile,
         check=str(claim.check),
-        verdict=_verdict(claim.expect, passed, math.isfinite(outcome.score)),
+        verdict=_verdict(claim, passed, _decisive(claim, outcome.score, outcome.resolution)),
         also={name: float(value) for name, value in also.items()},
         **numbers,
     )
 
 
-def _verdict(expect: str, passed: bool, finite: bool) -> str:
-    if not finite or passed != (expect == HOLDS):
-        return FAILS
-    return expect
+def _decisive(claim: Claim, score: float, resolution: float) -> bool:
+    """Return whether the numbers can say anything about the claim, for or against it."""
+    return math.isfinite(score) and not KINDS[str(claim.check)].powerless(resolution)
+
+
+def _verdict(claim: Claim, passed: bool, decisive: bool) -> str:
+    return claim.expect if decisive and passed == (claim.expect == HOLDS) else FAILS
 
 
 def _problems(notebook: str, claims: Sequence[Claim], rows: Sequence[Row]) -> list[str]:
@@ -534,9 +564,24 @@ def _problems(notebook: str, claims: Sequence[Claim], rows: Sequence[Row]) -> li
     ]
 
 
+def _strangers(notebook: str, profile: str, rows: Iterable[Row]) -> list[str]:
+    """Return one line for each row that a ledger of another notebook or profile has written."""
+    return [
+        f"{row.id}: checked as {row.profile} of {row.notebook} in a {profile} run of {notebook}; "
+        "load the ledger with the notebook's own name and profile"
+        for row in rows
+        if (row.notebook, row.profile) != (notebook, profile)
+    ]
+
+
 def _failure(row: Row, claim: Claim) -> str:
     if not math.isfinite(row.score):
         return f"{row.id}: the score is not a finite number; {row.detail}"
+    if not _decisive(claim, row.score, row.resolution):
+        return (
+            f"{row.id}: powerless: it would excuse an error as large as the expectation; give it "
+            f"more repetitions or a smaller tolerance; {row.detail}"
+        )
     if claim.expect == DIFFERS:
         return f"{row.id}: entered as differing, but it holds now; {row.detail}"
     return f"{row.id}: out of its limit; {row.detail}"
@@ -577,5 +622,5 @@ def _math(text: str) -> str:
 def _table_row(row: Row) -> str:
     return (
         f'<tr class="iclkit-claim {row.verdict}"><th scope="row">{row.id}</th>'
-        f"<td>{_ICONS[row.verdict]} {row.verdict}</td><td>{html.escape(row.detail)}</td></tr>"
+        f"<td>{ICONS[row.verdict]} {row.verdict}</td><td>{html.escape(row.detail)}</td></tr>"
     )

@@ -1,15 +1,18 @@
 """Check a built site: every link and fragment leads somewhere, every figure has its text."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 from urllib.request import Request, urlopen
 
+from iclkit.bench.records import MIN_ALT
+
 __all__ = ["external_problems", "problems"]
 
-MIN_ALT = 30  # characters; shorter texts of figures are file names or placeholders
 REFUSES_PROGRAMS = {401, 403, 405, 418, 429}  # the address exists, but only for browsers
 TIMEOUT = 20  # seconds for one address
 
@@ -37,7 +40,7 @@ def no_answer(address: str) -> str | None:
             return None
     except HTTPError as error:
         return None if error.code in REFUSES_PROGRAMS else str(error)
-    except (URLError, TimeoutError) as error:
+    except (OSError, HTTPException, ValueError) as error:
         return str(error)
 
 
@@ -45,6 +48,11 @@ def pages_of(site: Path) -> "dict[Path, Page]":
     """Return the parsed pages of a site; what a theme keeps in ``_static`` is no page."""
     files = [f for f in sorted(site.rglob("*.html")) if "_static" not in f.relative_to(site).parts]
     return {file.resolve(): Page(file) for file in files}
+
+
+def is_prose(alt: str) -> bool:
+    """Return whether an alternative text can be one: long enough, and no file name."""
+    return len(alt) >= MIN_ALT and not re.search(r"\.(svg|png|jpe?g|gif)$", alt)
 
 
 class Page(HTMLParser):
@@ -65,27 +73,24 @@ class Page(HTMLParser):
         for key in ("href", "src"):
             if given.get(key):
                 self.links.append(given[key])
-        if (
-            tag == "img"
-            and "_images" in given.get("src", "")
-            and len(given.get("alt", "")) < MIN_ALT
-        ):
+        figure = tag == "img" and "_images" in given.get("src", "")
+        if figure and not is_prose(given.get("alt", "")):
             self.bad_images.append(given["src"])
 
     def problems(self, site: Path, pages: "dict[Path, Page]") -> list[str]:
         """Return one line per problem on this page."""
         name = self.path.relative_to(site)
         lines = [f"{name}: figure {src} has no alternative text" for src in self.bad_images]
-        broken = {link for link in self.links if not self.leads_somewhere(link, pages)}
+        broken = {link for link in self.links if not self.leads_somewhere(link, site, pages)}
         return lines + [f"{name}: link to {link} leads nowhere" for link in sorted(broken)]
 
-    def leads_somewhere(self, link: str, pages: "dict[Path, Page]") -> bool:
-        """Return whether a local link names a file, and an anchor in it, that exist."""
+    def leads_somewhere(self, link: str, site: Path, pages: "dict[Path, Page]") -> bool:
+        """Return whether a local link names a file of the site, and an anchor in it, that exist."""
         parts = urlsplit(link)
         if parts.scheme or parts.netloc:
             return True
         target = (self.path.parent / unquote(parts.path)).resolve() if parts.path else self.path
-        if not target.exists():
+        if not (target.exists() and target.resolve().is_relative_to(site.resolve())):
             return False
         page = pages.get(target.resolve())
         return not parts.fragment or page is None or unquote(parts.fragment) in page.ids

@@ -13,6 +13,7 @@ from iclkit.bench.claims import (
     DIFFERS,
     FAILS,
     HOLDS,
+    ICONS,
     NOT_ATTEMPTED,
     NOT_RUN,
     Entry,
@@ -25,7 +26,6 @@ from iclkit.bench.runner import Manifest
 __all__ = ["claim_cell", "entries_of", "ledger_page", "ledger_text", "provenance_cell"]
 
 VERDICTS = (HOLDS, DIFFERS, FAILS, NOT_ATTEMPTED, NOT_RUN)
-ICONS = {HOLDS: "✓", DIFFERS: "≠", FAILS: "✗", NOT_ATTEMPTED: "○", NOT_RUN: "○"}
 ORIGINS = {
     "released code": "seen in the authors' released code",
     "released data": "seen in the authors' released data",
@@ -37,10 +37,13 @@ LEDGER_HEAD = """\
 # Claims ledger
 
 Every row is a sentence that a computer can check.
-It was measured when this book was built.
-The build fails when a row stops coming out as it says.
-*Resolution* is the smallest relative error that the check could have noticed.
-A score must stay below its limit.
+Rows that hold or differ were measured when this book was built.
+The build fails when one of them stops coming out as it says.
+The other rows say why they were not attempted.
+*Resolution* is the smallest relative error that a check could have noticed; a score must stay below
+its limit.
+This release holds no run at the papers' own sizes; published numbers stand in for them where there
+are any.
 
 """
 FILTERS = """\
@@ -73,7 +76,7 @@ class Chapter:
     @property
     def css(self) -> str:
         """A class name that survives HTML's rules."""
-        return f"chapter-{self.name.partition('_')[0]}"
+        return f"chapter-{self.name.replace('_', '-')}"
 
 
 def entries_of(rows: Mapping[str, Iterable[Row]]) -> list[Entry]:
@@ -84,8 +87,8 @@ def entries_of(rows: Mapping[str, Iterable[Row]]) -> list[Entry]:
 def claim_cell(entry: Entry) -> dict[str, Any]:
     """Return the cell that shows a claim in its chapter, where links to the claim lead."""
     name = entry.claim.id
-    more = f"{source_of(entry)} Limit: {entry.claim.why or 'family-wise sampling error'}"
-    text = target(entry) + box(entry, [f"{more} [Ledger](#ledger-{name.lower()})"])
+    link = f"[{name} in the ledger](#ledger-{name.lower()})."
+    text = target(entry) + box(entry, [f"{source_of(entry)} {limit_of(entry)} {link}"])
     return markdown_cell(text, f"claim-{name.lower()}")
 
 
@@ -114,7 +117,8 @@ def ledger_page(rows: Mapping[str, Iterable[Row]], manifests: Iterable[Manifest]
     """
     entries = entries_of(rows)
     chapters = [Chapter(name) for name in sorted({e.claim.notebook for e in entries})]
-    parts = [LEDGER_HEAD, score_table(entries, chapters), filters(chapters)]
+    shown = [v for v in VERDICTS if any(e.verdict == v for e in entries)]
+    parts = [LEDGER_HEAD, score_table(entries, chapters, shown), filters(chapters, shown)]
     parts += [chapter_section(c, entries) for c in chapters]
     return "".join([*parts, runs_section(manifests)])
 
@@ -127,10 +131,9 @@ def ledger_text(rows: Mapping[str, Iterable[Row]]) -> str:
     return "\n".join([*lines, ", ".join(f"{counts[v]} {v}" for v in VERDICTS if counts[v])])
 
 
-def score_table(entries: list[Entry], chapters: list[Chapter]) -> str:
+def score_table(entries: list[Entry], chapters: list[Chapter], shown: list[str]) -> str:
     """Return the table of verdicts per chapter."""
     counts = Counter((e.claim.notebook, e.verdict) for e in entries)
-    shown = [v for v in VERDICTS if any(counts[c.name, v] for c in chapters)]
     head = "| Chapter | " + " | ".join(f"{ICONS[v]} {v}" for v in shown) + " |\n"
     rule = "| --- |" + " ---: |" * len(shown) + "\n"
     body = [
@@ -140,9 +143,9 @@ def score_table(entries: list[Entry], chapters: list[Chapter]) -> str:
     return head + rule + "".join(body) + "\n"
 
 
-def filters(chapters: list[Chapter]) -> str:
+def filters(chapters: list[Chapter], shown: list[str]) -> str:
     """Return the form that filters the page; everything is shown until the reader chooses."""
-    verdicts = [(v.replace(" ", "-"), f"{ICONS[v]} {v}") for v in VERDICTS]
+    verdicts = [(v.replace(" ", "-"), f"{ICONS[v]} {v}") for v in shown]
     return FILTERS.format(
         verdicts=boxes("verdict", verdicts),
         chapters=boxes("chapter", [(c.css, c.title) for c in chapters]),
@@ -169,9 +172,8 @@ def ledger_entry(entry: Entry) -> str:
     label = f"(ledger-{name.lower()})=\n"
     if entry.row is None:
         return target(entry) + label + box(entry, [source_of(entry)])
-    why = entry.claim.why or "sampling error, family-wise over the comparisons"
-    where = f"Measured {{claim}}`in the chapter <{name}>`. Check: {entry.row.check}. Limit: {why}"
-    return label + box(entry, [source_of(entry), where])
+    where = f"{{claim}}`{name} in the chapter <{name}>`; check: {entry.row.check}."
+    return label + box(entry, [source_of(entry), f"{where} {limit_of(entry)}"])
 
 
 def box(entry: Entry, small: list[str]) -> str:
@@ -195,9 +197,14 @@ def source_of(entry: Entry) -> str:
     return f"Source: {entry.claim.source}; {ORIGINS[entry.claim.origin]}."
 
 
+def limit_of(entry: Entry) -> str:
+    """Return where the limit of a claim's score comes from."""
+    return f"Limit: {entry.claim.why or 'sampling error, family-wise over the comparisons'}."
+
+
 def sentence(text: str) -> str:
     """Return `text` with a capital letter and a full stop."""
-    return text[:1].upper() + text[1:].replace("+-", "±") + "."
+    return text[:1].upper() + text[1:] + "."
 
 
 def runs_section(manifests: Iterable[Manifest]) -> str:

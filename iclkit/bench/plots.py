@@ -22,7 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from iclkit.bench.records import CAPTION_MIME, FIGURE_MIME
+from iclkit.bench.records import CAPTION_MIME, FIGURE_MIME, MIN_ALT
 
 __all__ = [
     "STYLE",
@@ -69,7 +69,6 @@ STYLE: Final[Any] = {
 
 WIDTH: Final = 5.2  # inches: 11 points stay 10 pixels on a page 360 pixels wide
 PANEL_HEIGHT: Final = 3.1
-MIN_ALT: Final = 30
 
 # Colours of Okabe and Ito (2008), told apart with any colour vision; yellow is too light on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")

@@ -4,7 +4,7 @@ A notebook writes no files: checks and figures travel as private mime types besi
 reader sees, and the book is assembled from them. This module imports nothing.
 """
 
-__all__ = ["CAPTION_MIME", "CLAIM_MIME", "FIGURE_MIME"]
+__all__ = ["CAPTION_MIME", "CLAIM_MIME", "FIGURE_MIME", "MIN_ALT"]
 
 #: Payload: one ledger row, see `iclkit.bench.claims.Row.to_json`.
 CLAIM_MIME = "application/vnd.iclkit.claim+json"
@@ -15,3 +15,6 @@ FIGURE_MIME = "application/vnd.iclkit.figure+json"
 #: Payload: ``{"name"}``. Marks the caption shown under a figure in a live notebook, so that a
 #: page that sets its own caption can drop this output.
 CAPTION_MIME = "application/vnd.iclkit.caption+json"
+
+#: Characters that the alternative text of a figure has at least.
+MIN_ALT = 30

@@ -21,16 +21,18 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import psutil
+from tqdm import tqdm
 
 from iclkit.bench import claims
 from iclkit.bench.sources import cache_key
 
-__all__ = ["PROFILES", "Budget", "Manifest", "Run", "RunError", "notebook_names", "run_notebooks"]
+__all__ = ["BUDGETS", "Budget", "Manifest", "Run", "RunError", "notebook_names", "run_notebooks"]
 
 PARAMETERS = {"profile", "seed"}
 REPORTED = ("numpy", "scipy", "pandas", "matplotlib", "papermill")
@@ -63,7 +65,7 @@ class Budget:
     memory_gb: float = 6.0
 
 
-PROFILES = {"quick": Budget(90), "book": Budget(600), "paper": Budget(12 * 3600, 20)}
+BUDGETS = dict(zip(claims.PROFILES, (Budget(90), Budget(600), Budget(12 * 3600, 20)), strict=True))
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ def run_notebooks(
     """
     names = list(names)
     check_request(names, profile, seed, root)
-    budget = budget or PROFILES[profile]
+    budget = budget or BUDGETS[profile]
     tasks = [Task(name, profile, seed, root, budget, report, threading.Event()) for name in names]
     with ThreadPoolExecutor(max(1, jobs)) as pool:
         futures = [pool.submit(task.run) for task in tasks]
@@ -153,8 +155,8 @@ def check_request(names: list[str], profile: str, seed: int, root: Path) -> None
     for name in names:
         if name not in known:
             raise ValueError(f"notebook must be one of {', '.join(known)}, got {name}")
-    if profile not in PROFILES:
-        raise ValueError(f"profile must be one of {', '.join(PROFILES)}, got {profile}")
+    if profile not in BUDGETS:
+        raise ValueError(f"profile must be one of {', '.join(BUDGETS)}, got {profile}")
     if seed < 0:
         raise ValueError(f"seed must be >= 0, got {seed}")
 
@@ -185,6 +187,11 @@ class Task:
         """The notebook in the repository, which a run never touches."""
         return self.root / "notebooks" / f"{self.name}.ipynb"
 
+    @cached_property
+    def notebook(self) -> dict[str, Any]:
+        """The notebook as it was when the run began."""
+        return read_notebook(self.source)
+
     @property
     def parameters(self) -> dict[str, Any]:
         """What papermill injects."""
@@ -192,13 +199,7 @@ class Task:
 
     def run(self) -> Run:
         """Return the finished run, from the cache where it is there."""
-        notebook = read_notebook(self.source)
-        check_parameters(self.name, notebook)
-        try:
-            key = cache_key(self.name, notebook, self.parameters, self.root)
-        except SyntaxError as error:
-            where = f"{self.name}: {error.filename}, line {error.lineno}"
-            raise RunError(f"{where}: {error.msg}") from error
+        key = self.key(self.notebook)
         cached = self.root / "_build" / "cache" / f"{self.name}-{self.profile}-{key}.ipynb"
         run = load_run(cached)
         if run:
@@ -207,14 +208,24 @@ class Task:
         self.report(f"{self.name}: running ({self.profile}, seed {self.seed}) ...")
         return self.execute(cached, key)
 
+    def key(self, notebook: dict[str, Any]) -> str:
+        """Return the key of a run of `notebook` with the sources as they are now."""
+        try:
+            check_parameters(self.name, notebook)
+            return cache_key(self.name, notebook, self.parameters, self.root)
+        except SyntaxError as error:
+            where = f"{self.name}: {error.filename}, line {error.lineno}"
+            raise RunError(f"{where}: {error.msg}") from error
+
     def execute(self, cached: Path, key: str) -> Run:
         """Run the notebook in an empty folder and move the result into the cache."""
         cached.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cached.parent, prefix="run-") as folder:
+        remove_leftovers(cached.parent)
+        with tempfile.TemporaryDirectory(dir=cached.parent, prefix=f"run-{os.getpid()}-") as folder:
             place = Path(folder)
             usage = self.watch(place)
             output = place / "out.ipynb"
-            problem = usage.problem or self.problem_in(output, usage)
+            problem = usage.problem or self.problem_in(output, usage) or self.changed_since(key)
             if problem:
                 raise RunError(f"{problem}{self.keep(output)}")
             manifest = self.manifest(key, usage)
@@ -224,6 +235,12 @@ class Task:
         self.report(f"{self.name}: {describe(manifest)}")
         self.warn_if_slow(usage.seconds)
         return Run(cached, manifest, fresh=True)
+
+    def changed_since(self, key: str) -> str | None:
+        """Return the words for a source edited during the run, or None: nobody knows what ran."""
+        if self.key(read_notebook(self.source)) == key:
+            return None
+        return f"{self.name}: a source changed while it ran; run it again"
 
     def watch(self, place: Path) -> "Usage":
         """Start papermill and follow it to its end, its budget or the stop flag."""
@@ -243,30 +260,39 @@ class Task:
                 end_tree(process)
 
     def follow(self, process: "subprocess.Popen[bytes]", log: Path) -> "Usage":
-        """Return time, peak memory and the reason of an early end."""
+        """Return time, peak memory and the reason of an early end; show progress on a terminal."""
         start, peak, problem = time.monotonic(), 0.0, None
-        while process.poll() is None and problem is None:
-            if self.stop.is_set():
-                raise StoppedError
-            time.sleep(0.1)
-            peak = max(peak, memory_mb(process.pid))
-            problem = self.over_budget(time.monotonic() - start, peak, log)
+        with tqdm(total=len(self.cells), desc=self.name, unit="cell", disable=None) as bar:
+            while process.poll() is None and problem is None:
+                if self.stop.is_set():
+                    raise StoppedError
+                time.sleep(0.1)
+                peak = max(peak, memory_mb(process.pid))
+                problem = self.over_budget(time.monotonic() - start, peak, log)
+                bar.update(cells_begun(log) - bar.n)
         return Usage(time.monotonic() - start, peak, process.poll(), log, problem)
 
     def over_budget(self, seconds: float, peak: float, log: Path) -> str | None:
         """Return why the run must end, or None."""
-        where = self.cell_begun(log)
         if seconds > 2 * self.budget.seconds:
-            return f"{where}: time-out after {seconds:.0f} s, twice its budget"
+            return f"{self.cell_begun(log)}: time-out after {seconds:.0f} s, twice its budget"
         if peak > 1000 * self.budget.memory_gb:
-            return f"{where}: uses {peak / 1000:.1f} GB, its budget is {self.budget.memory_gb} GB"
+            used, given = peak / 1000, self.budget.memory_gb
+            return f"{self.cell_begun(log)}: uses {used:.1f} GB, its budget is {given} GB"
         return None
 
+    @property
+    def cells(self) -> list[str]:
+        """The cells' names in the order of the run, with papermill's own after the parameters."""
+        names = cell_names(self.notebook["cells"])
+        tagged = ["parameters" in c["metadata"].get("tags", []) for c in self.notebook["cells"]]
+        first = tagged.index(True) + 1
+        return [*names[:first], "injected cell", *names[first:]]
+
     def cell_begun(self, log: Path) -> str:
-        """Return the words that name the last cell that papermill began, as its log says."""
-        begun = STARTED.findall(log.read_text(errors="replace"))
-        names = executed_order(read_notebook(self.source))
-        return f"{self.name}, {names[int(begun[-1]) - 1] if begun else 'before the first cell'}"
+        """Return the words that name the last cell that papermill began."""
+        number = cells_begun(log)
+        return f"{self.name}, {self.cells[number - 1] if number else 'before the first cell'}"
 
     def command(self, place: Path) -> list[str]:
         """Return papermill's command line."""
@@ -295,7 +321,16 @@ class Task:
         problem = error_in(self.name, executed) or warning_in(self.name, executed)
         if problem is None and usage.code:
             return f"{self.cell_begun(usage.log)}: {usage.last_line} (exit code {usage.code})"
-        return problem or ledger_problem(self.name, executed, self.root)
+        return problem or skipped_in(self.name, executed) or self.ledger_problem(executed)
+
+    def ledger_problem(self, executed: dict[str, Any]) -> str | None:
+        """Return why the executed notebook's claims are not in order, or None."""
+        path = self.root / "iclkit" / "data" / "claims.toml"
+        try:
+            claims.collect(self.name, executed, profile=self.profile, path=path)
+        except claims.LedgerError as error:
+            return f"{self.name}: {error}"
+        return None
 
     def keep(self, output: Path) -> str:
         """Move a partial copy to ``_build/failed`` and return the words that say so."""
@@ -361,7 +396,7 @@ def check_parameters(name: str, notebook: dict[str, Any]) -> None:
     tagged = [c for c in notebook["cells"] if "parameters" in c["metadata"].get("tags", [])]
     if len(tagged) != 1:
         raise RunError(f"{name}: needs exactly one cell tagged parameters, has {len(tagged)}")
-    body = ast.parse("".join(tagged[0]["source"])).body
+    body = ast.parse("".join(tagged[0]["source"]), "parameters").body
     targets = [t for node in body if isinstance(node, ast.Assign) for t in node.targets]
     assigned = sorted(t.id for t in targets if isinstance(t, ast.Name))
     if assigned != sorted(PARAMETERS) or len(body) != len(PARAMETERS):
@@ -376,6 +411,13 @@ def load_run(cached: Path) -> Run | None:
     except (OSError, ValueError, TypeError, RunError):
         return None
     return Run(cached, manifest, fresh=False)
+
+
+def remove_leftovers(cache: Path) -> None:
+    """Delete the folders of runs whose process was killed before it could."""
+    for folder in cache.glob("run-*-*"):
+        if not psutil.pid_exists(int(folder.name.split("-")[1])):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def environment(place: Path, root: Path) -> dict[str, str]:
@@ -417,11 +459,10 @@ def cell_names(cells: list[dict[str, Any]]) -> list[str]:
     return [f"cell {n} ({cell.get('id', 'no id')})" for n, cell in enumerate(cells, 1)]
 
 
-def executed_order(notebook: dict[str, Any]) -> list[str]:
-    """Return the cells' names with papermill's own cell, which follows the parameters."""
-    names = cell_names(notebook["cells"])
-    tagged = ["parameters" in c["metadata"].get("tags", []) for c in notebook["cells"]]
-    return [*names[: tagged.index(True) + 1], "injected cell", *names[tagged.index(True) + 1 :]]
+def cells_begun(log: Path) -> int:
+    """Return how many cells papermill has begun, as its log says."""
+    begun = STARTED.findall(log.read_text(errors="replace"))
+    return int(begun[-1]) if begun else 0
 
 
 def error_in(name: str, executed: dict[str, Any]) -> str | None:
@@ -441,21 +482,27 @@ def warning_in(name: str, executed: dict[str, Any]) -> str | None:
     return None
 
 
+def skipped_in(name: str, executed: dict[str, Any]) -> str | None:
+    """Return the first code cell that did not run, or None."""
+    cells = own_cells(executed)
+    for label, cell in zip(cell_names(cells), cells, strict=True):
+        empty = not "".join(cell["source"]).strip()
+        if cell["cell_type"] == "code" and cell["execution_count"] is None and not empty:
+            return f"{name}, {label}: was not run"
+    return None
+
+
+def own_cells(executed: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the cells of an executed notebook without those that papermill put in."""
+    return [c for c in executed["cells"] if not ADDED & set(c["metadata"].get("tags", []))]
+
+
 def outputs(executed: dict[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
     """Yield every output with the words that name its cell."""
-    own = [cell for cell in executed["cells"] if not ADDED & set(cell["metadata"].get("tags", []))]
-    for name, cell in zip(cell_names(own), own, strict=True):
+    cells = own_cells(executed)
+    for name, cell in zip(cell_names(cells), cells, strict=True):
         for output in cell.get("outputs", []):
             yield name, output
-
-
-def ledger_problem(name: str, executed: dict[str, Any], root: Path) -> str | None:
-    """Return why the executed notebook's claims are not in order, or None."""
-    try:
-        claims.collect(name, executed, path=root / "iclkit" / "data" / "claims.toml")
-    except claims.LedgerError as error:
-        return f"{name}: {error}"
-    return None
 
 
 def commit(root: Path) -> str:

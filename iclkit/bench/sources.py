@@ -2,9 +2,9 @@
 
 Stock notebook caches look at the code cells only and would publish stale numbers after an edit
 of the library. This key covers the code cells, the parameters, the ``iclkit`` sources that the
-notebook imports (with everything that those import), the data files that they name, the claims
-it must check, the lock and the Python version. Docstrings, comments and Markdown are prose: they
-leave it unchanged.
+notebook imports (with everything that those import), the data that they can read, the claims it
+must check, the lock and the Python version. Markdown, and docstrings and comments of the library,
+are prose: they leave it unchanged.
 """
 
 import ast
@@ -31,23 +31,28 @@ def cache_key(name: str, notebook: dict[str, Any], parameters: dict[str, Any], r
     notebook : dict
         The notebook, as parsed JSON.
     parameters : dict
-        What papermill injects.
+        What papermill injects; the profile among it chooses the tolerances.
     root : Path
         The repository.
     """
-    code = code_cells(notebook)
-    sources = imported_sources("\n".join(code), root)
-    texts = code + [path.read_text(encoding="utf-8") for path in sources]
+    sources = imported_sources("\n".join(code_cells(notebook)), root)
     parts = {
-        "code": code,
+        "cells": [cell_parts(cell) for cell in notebook["cells"] if cell["cell_type"] == "code"],
         "parameters": parameters,
         "sources": {path.relative_to(root).as_posix(): without_prose(path) for path in sources},
-        "data": {path.name: digest(path.read_bytes()) for path in data_named(texts, root)},
-        "claims": claims.profile_slice(name, root / PACKAGE / "data" / "claims.toml"),
+        "data": {path.name: digest(path.read_bytes()) for path in data_read(sources, root)},
+        "claims": claims.profile_slice(
+            name, parameters["profile"], root / PACKAGE / "data" / "claims.toml"
+        ),
         "lock": (root / "constraints.txt").read_text(encoding="utf-8"),
         "python": sys.version,
     }
     return digest(json.dumps(parts, sort_keys=True).encode())
+
+
+def cell_parts(cell: dict[str, Any]) -> list[Any]:
+    """Return what of a code cell a run and its page depend on; a tag can keep it from running."""
+    return [cell.get("id"), sorted(cell["metadata"].get("tags", [])), "".join(cell["source"])]
 
 
 def code_cells(notebook: dict[str, Any]) -> list[str]:
@@ -108,11 +113,13 @@ def files_of(name: str, root: Path) -> list[Path]:
     return [file for file in files if file.is_file()]
 
 
-def data_named(texts: list[str], root: Path) -> list[Path]:
-    """Return the data files whose name occurs in `texts`; the claims have a part of their own."""
-    files = sorted((root / PACKAGE / "data").glob("*"))
-    files = [file for file in files if file.is_file() and file.name != "claims.toml"]
-    return [file for file in files if any(file.name in text for text in texts)]
+def data_read(sources: list[Path], root: Path) -> list[Path]:
+    """Return the data files, if a source reads any; the claims have a part of their own."""
+    reads = [p for p in sources if "resources" in p.read_text(encoding="utf-8")]
+    if all(path.name == "claims.py" for path in reads):
+        return []
+    files = sorted((root / PACKAGE / "data").rglob("*"))
+    return [file for file in files if file.is_file() and file.name != "claims.toml"]
 
 
 def without_prose(path: Path) -> str:

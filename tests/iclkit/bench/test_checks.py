@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from iclkit.bench.checks import KINDS, Data, family_limit, perform, power
+from iclkit.bench.checks import KINDS, Data, family_limit, perform
 
 SIZES = np.array([10.0, 20.0, 40.0])
 X = np.array([1.0, 2.0, 4.0, 8.0])
@@ -48,6 +48,51 @@ CASES = {
     "slope": (0.05, Data(3 * X**-0.52, expected=-0.5, x=X), Data(3 * X**-0.6, expected=-0.5, x=X)),
     "ratio": (0.1, Data([2.1, 1.9], expected=2.0), Data([2.1, 1.7], expected=2.0)),
 }
+MARGINS = ["below", "above"]
+EQUALITIES = [kind for kind in CASES if kind not in ("order", *MARGINS)]
+EXCUSING = ["close", "slope", "ratio"]  # these allow sampling error on top of their tolerance
+
+
+def power(kind, tolerance, data, *, factor):
+    """Return whether each comparison alone notices its expectation off by `factor` resolutions.
+
+    The measured values are first set to the expected ones, so that only the shift counts. Both
+    directions must be noticed.
+    """
+    shape = KINDS[kind].scores(data).score.shape
+    data = ideal(kind, data)
+    resolution = perform(kind, tolerance, data).resolution
+    shifts = [sign * factor * resolution for sign in (-1, 1)]
+    shifted = [moved(data, place, by, shape) for place in np.ndindex(shape) for by in shifts]
+    return not any(perform(kind, tolerance, d).passed for d in shifted)
+
+
+def ideal(kind, data):
+    """Return the data with the measured values exactly as expected."""
+    stated = np.asarray(data.at if kind == "peak" else data.expected, dtype=float)
+    if kind == "peak":
+        return data._replace(measured=stated, x=None, expected=None)
+    if kind == "limit":
+        return data._replace(measured=stated[..., None] + 0 * np.asarray(data.measured))
+    if kind == "slope":
+        return rescaled(data, np.asarray(data.x) ** stated[..., None])
+    return rescaled(data, stated + 0 * np.asarray(data.measured))
+
+
+def rescaled(data, measured):
+    """Return the data with other measured values of the same relative errors."""
+    if data.stderr is None:
+        return data._replace(measured=measured)
+    factor = np.abs(measured / np.asarray(data.measured))
+    return data._replace(measured=measured, stderr=np.asarray(data.stderr) * factor)
+
+
+def moved(data, place, by, shape):
+    """Return the data with the expectation of one comparison moved by a relative amount."""
+    name = "expected" if data.at is None else "at"
+    stated = np.broadcast_to(getattr(data, name), shape).astype(float)
+    stated[place] += by * np.abs(stated[place])
+    return data._replace(**{name: stated})
 
 
 @pytest.mark.parametrize("kind", CASES)
@@ -55,7 +100,7 @@ def test_holds(kind):
     tolerance, good, _ = CASES[kind]
     outcome = perform(kind, tolerance, good)
     assert outcome.passed
-    assert outcome.resolution > 0
+    assert 0 < outcome.resolution < 1
 
 
 @pytest.mark.parametrize("kind", CASES)
@@ -97,29 +142,113 @@ def test_a_standard_error_of_zero_never_passes(kind):
     assert not perform(kind, tolerance, good._replace(stderr=0.0)).passed
 
 
-@pytest.mark.parametrize("kind", [kind for kind in CASES if kind != "order"])
+@pytest.mark.parametrize("kind", EQUALITIES)
 def test_power(kind):
     tolerance, good, _ = CASES[kind]
-    assert power(kind, tolerance, good)
+    assert power(kind, tolerance, good, factor=1.5)
     assert not power(kind, tolerance, good, factor=0.9)
 
 
-@pytest.mark.parametrize("kind", ["close", "slope", "ratio"])
+@pytest.mark.parametrize("kind", EXCUSING)
 def test_power_with_sampling_error(kind):
     tolerance, good, _ = CASES[kind]
     noisy = good._replace(stderr=0.01 * np.abs(good.measured))
     assert perform(kind, tolerance, noisy).resolution > perform(kind, tolerance, good).resolution
-    assert power(kind, tolerance, noisy)
+    assert power(kind, tolerance, noisy, factor=1.5)
+
+
+@pytest.mark.parametrize("kind", ["close", "sigmas", "ratio"])
+def test_power_in_the_weakest_of_unequal_comparisons(kind):
+    tolerance = "family" if kind == "sigmas" else 0.01
+    data = Data([1.0, 1.0, 1.0], expected=1.0, stderr=[0.001, 0.05, 0.01])
+    assert power(kind, tolerance, data, factor=1.5)
+    assert perform(kind, tolerance, data).resolution >= 0.05 * family_limit(3)
+
+
+@pytest.mark.parametrize(("kind", "sign"), [("below", -1), ("above", 1)])
+def test_the_resolution_of_an_ordering_is_the_least_margin_that_counts(kind, sign):
+    tolerance, good, _ = CASES[kind]
+    resolution = perform(kind, tolerance, good).resolution
+    assert resolution == pytest.approx(4 * 0.05)
+    assert perform(kind, tolerance, good._replace(measured=1 + sign * 1.1 * resolution)).passed
+    assert not perform(kind, tolerance, good._replace(measured=1 + sign * 0.9 * resolution)).passed
 
 
 def test_power_of_an_order_is_a_step_back_beyond_its_resolution():
     tolerance, good, _ = CASES["order"]
     resolution = perform("order", tolerance, good).resolution
     values = np.array(good.measured)
-    values[2] -= 1.5 * resolution * values[2]
+    values[2] = values[1] * (1 - 1.5 * resolution)
     assert not perform("order", tolerance, good._replace(measured=values)).passed
-    with pytest.raises(ValueError, match="no number to shift"):
-        power("order", tolerance, good)
+
+
+@pytest.mark.parametrize("kind", ["close", "sigmas", "ratio"])
+def test_a_check_that_would_excuse_anything_fails(kind):
+    tolerance = "family" if kind == "sigmas" else 0.1
+    outcome = perform(kind, tolerance, Data([5.0, 1.0], expected=1.0, stderr=[3.0, 0.001]))
+    assert outcome.resolution >= 3 * family_limit(2)
+    assert not outcome.passed
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tolerance_of_the_whole_expectation_fails_unless_it_is_a_margin(kind):
+    _, good, _ = CASES[kind]
+    unsampled = good if kind in ("sigmas", "limit") else good._replace(stderr=None)
+    tolerance = 1000 if kind in ("sigmas", "limit") else 1
+    outcome = perform(kind, tolerance, unsampled)
+    assert outcome.resolution >= 1
+    assert not outcome.passed
+    assert KINDS[kind].powerless(outcome.resolution) is (kind not in MARGINS)
+
+
+def test_an_order_with_large_errors_is_powerless():
+    data = Data([1.0, 0.9], expected="increasing", x=[1, 2], stderr=3.0)
+    outcome = perform("order", 2, data)
+    assert outcome.score < outcome.limit
+    assert not outcome.passed
+    assert not KINDS["order"].powerless(perform("order", 0, data).resolution)
+
+
+def test_a_margin_is_never_powerless_but_hard_to_reach_with_large_errors():
+    assert perform("above", 4, Data(9.0, expected=1.0, stderr=1.0)).passed
+    assert not perform("above", 4, Data(4.9, expected=1.0, stderr=1.0)).passed
+
+
+@pytest.mark.parametrize("factor", [1e-6, 0.01, 0.5])
+def test_a_ratio_near_zero_is_not_excused_by_its_error(factor):
+    assert not perform("ratio", 0.05, Data(factor, expected=1.0, stderr=0.001)).passed
+
+
+def test_the_error_of_a_ratio_is_relative_to_the_expectation():
+    data = Data([1.02, 0.98], expected=1.0, stderr=0.01)
+    assert perform("ratio", 0.0, data).passed
+    assert perform("ratio", 0.0, data).resolution == pytest.approx(0.01 * family_limit(2))
+    assert not perform("ratio", 0.0, data._replace(measured=[1.02, 0.96])).passed
+
+
+def test_a_slope_needs_points_that_differ_from_zero():
+    data = Data([0.1, 0.05, 1e-9], expected=-1.0, x=SIZES, stderr=0.001)
+    outcome = perform("slope", 0.1, data)
+    assert math.isnan(outcome.score)
+    assert not outcome.passed
+    assert perform("slope", 0.1, data._replace(measured=[0.1, 0.05, 0.025])).passed
+
+
+def test_a_slope_does_not_excuse_a_low_point_for_being_small():
+    low = 1.1 * 0.001 * family_limit(3)  # just usable, and 20 standard errors below the line
+    data = Data([0.1, 0.05, low], expected=-1.0, x=SIZES, stderr=0.001)
+    outcome = perform("slope", 0.1, data)
+    assert math.isfinite(outcome.score)
+    assert not outcome.passed
+
+
+def test_curves_may_each_have_their_slope():
+    slopes = np.array([-1.0, -0.5])
+    data = Data(2 * X ** slopes[:, None], expected=slopes, x=X, stderr=0.001)
+    outcome = perform("slope", 1e-9, data)
+    assert outcome.passed
+    assert outcome.comparisons == 2
+    assert not perform("slope", 1e-9, data._replace(expected=slopes[::-1])).passed
 
 
 @pytest.mark.parametrize(
@@ -156,6 +285,50 @@ def test_family_limit_keeps_its_error_rate():
     z = np.random.default_rng(0).normal(size=(4000, 20))
     alarms = np.mean(np.abs(z).max(axis=1) > family_limit(20, level=0.2))
     assert abs(alarms - 0.2) < 5 * np.sqrt(0.2 * 0.8 / 4000)
+
+
+def test_family_limit_of_estimated_errors_is_students():
+    # quantiles of Student's t as in printed tables, two-sided level 0.001
+    found = [round(family_limit(1, replicates=n), 2) for n in (4, 6, 11, 41)]
+    assert found == [12.92, 6.87, 4.59, 3.55]
+    assert family_limit(50, replicates=np.inf) == pytest.approx(family_limit(50))
+    for bad in (1, 0, np.nan):
+        with pytest.raises(ValueError, match="replicates must be >= 2"):
+            family_limit(1, replicates=bad)
+
+
+def test_family_limit_keeps_its_error_rate_with_four_replicates():
+    # 4,000 families of 20 true statements at level 0.2, each with its own estimated error.
+    values = np.random.default_rng(1).normal(size=(4000, 20, 4))
+    ratio = np.abs(values.mean(-1)) / (values.std(-1, ddof=1) / 2)
+    alarms = [np.mean(ratio.max(1) > family_limit(20, 0.2, replicates=n)) for n in (4, None)]
+    assert abs(alarms[0] - 0.2) < 5 * np.sqrt(0.2 * 0.8 / 4000)
+    assert alarms[1] > 0.5
+
+
+@pytest.mark.parametrize("kind", ["close", "sigmas", "limit", "slope", "ratio"])
+def test_few_replicates_lower_the_resolution(kind):
+    _, good, _ = CASES[kind]
+    tolerance = "family" if kind in ("sigmas", "limit") else 0.01
+    noisy = good._replace(stderr=np.full(np.shape(good.measured), 1e-3))
+    known, few = (perform(kind, tolerance, noisy._replace(replicates=n)) for n in (None, 6))
+    assert few.resolution > 1.1 * known.resolution
+    assert (few.limit > known.limit) is (tolerance == "family")
+
+
+def test_a_deviation_that_four_replicates_do_not_show_is_no_alarm():
+    data = Data([1.05, 1.0], expected=1.0, stderr=0.01)
+    assert not perform("sigmas", "family", data).passed
+    assert perform("sigmas", "family", data._replace(replicates=4)).passed
+    assert perform("sigmas", "family", data._replace(replicates=[4, 400])).passed
+    assert not perform("sigmas", "family", data._replace(replicates=40)).passed
+
+
+def test_replicates_without_errors_are_refused():
+    with pytest.raises(ValueError, match="replicates count the repetitions behind stderr"):
+        perform("close", 0.1, Data(1.0, expected=1.0, replicates=4))
+    with pytest.raises(ValueError, match="does not use replicates"):
+        perform("peak", 0.1, Data(1.0, at=1.0, replicates=4))
 
 
 def test_family_needs_standard_errors():
@@ -221,13 +394,14 @@ def test_peak_finds_minima_and_crossings():
 )
 def test_a_peak_at_the_edge_or_an_unclear_crossing_is_not_found(curve, expected):
     outcome = perform("peak", 100.0, Data(curve, x=GRID, at=1.0, expected=expected))
+    assert math.isnan(outcome.score)
     assert not outcome.passed
 
 
 def test_slope_is_weighted_by_the_errors():
     values = 3 * X**-0.5
-    values[-1] *= 2
-    stderr = np.array([1e-4, 1e-4, 1e-4, 10.0]) * values
+    values[-1] *= 1.3
+    stderr = np.array([1e-4, 1e-4, 1e-4, 0.2]) * values
     assert perform("slope", 0.01, Data(values, expected=-0.5, x=X, stderr=stderr)).passed
     assert not perform("slope", 0.01, Data(values, expected=-0.5, x=X)).passed
 

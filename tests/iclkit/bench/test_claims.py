@@ -4,11 +4,13 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from iclkit.bench.checks import KINDS
 from iclkit.bench.claims import (
+    ICONS,
     PROFILES,
     Claim,
     Ledger,
@@ -72,9 +74,9 @@ def ledger(path):
     return Ledger.load("demo", "quick", path=path)
 
 
-def fill(ledger, *, one=1.05, two=3.0):
+def fill(ledger, *, one=1.05, two=3.0, error=0.1):
     ledger.check("T-1", measured=one, expected=1.0)
-    ledger.check("T-2", measured=two, expected=2.0, stderr=0.1)
+    ledger.check("T-2", measured=two, expected=2.0, stderr=error)
     return ledger
 
 
@@ -112,6 +114,7 @@ def test_a_full_ledger_closes(ledger):
         ({"two": 2.0}, "T-2: entered as differing, but it holds now"),
         ({"two": math.nan}, "T-2: the score is not a finite number"),
         ({"two": math.inf}, "T-2: the score is not a finite number"),
+        ({"error": 5.0}, "T-2: powerless: .*more repetitions"),
     ],
 )
 def test_a_claim_that_comes_out_otherwise_fails(ledger, values, message):
@@ -153,6 +156,29 @@ def test_sigmas_are_limited_by_the_family_of_comparisons(ledger):
     assert row.limit == pytest.approx(4.26, abs=0.005)
     assert row.comparisons == 50
     assert row.resolution == pytest.approx(row.limit * 0.1 / 2)
+
+
+@pytest.mark.parametrize("measured", [1.0, 5.0, 500.0])
+def test_a_powerless_check_fails_whatever_it_measured(path, measured):
+    ledger = Ledger.load("demo", "quick", path=path)
+    row = ledger.check("T-1", measured=[measured, 1.0], expected=1.0, stderr=[3.0, 0.001])
+    assert row.verdict == "fails"
+    assert f"resolution {100 * row.resolution:.2g} %" in row.detail
+    with pytest.raises(LedgerError, match="T-1: powerless: it would excuse an error as large"):
+        ledger.close()
+
+
+@pytest.mark.parametrize("two", [2.0, 5.0, 500.0])
+def test_a_powerless_check_is_no_evidence_of_a_difference(ledger, two):
+    row = ledger.check("T-2", measured=two, expected=2.0, stderr=5.0)
+    assert row.verdict == "fails"
+
+
+def test_the_limit_is_students_where_errors_come_from_few_replicates(ledger):
+    known = ledger.check("T-2", measured=3.0, expected=2.0, stderr=0.1)
+    few = ledger.check("T-2", measured=3.0, expected=2.0, stderr=0.1, replicates=4)
+    assert (known.verdict, few.verdict) == ("differs", "fails")
+    assert few.limit == pytest.approx(12.92, abs=0.005)
 
 
 def test_unknown_profiles_and_notebooks_are_refused(path):
@@ -221,23 +247,46 @@ def test_the_badge_has_icon_word_class_and_no_colour(ledger, path):
     badge = row.to_html(load_claims(path)[0].text)
     assert 'class="iclkit-claim holds"' in badge
     assert 'id="claim-t-1"' in badge
-    assert "&#10003;" in badge
+    assert "\N{CHECK MARK}" in badge
     assert "T-1 holds" in badge
     assert r"\(x &lt; 2\) is one &amp; only one" in badge
     assert "style=" not in badge
-    assert "#" not in badge.replace("&#", "")
+    assert "#" not in badge
+
+
+def test_every_verdict_has_a_character_and_no_two_results_share_one():
+    assert set(ICONS) == {"holds", "differs", "fails", "not attempted", "not run"}
+    assert all(len(icon) == 1 for icon in ICONS.values())
+    assert len({ICONS[verdict] for verdict in ("holds", "differs", "fails", "not run")}) == 4
 
 
 def test_the_detail_says_error_limit_and_resolution(ledger):
     row = ledger.check("T-2", measured=3.0, expected=2.0, stderr=0.1, also={"z": 1.25})
-    assert row.detail.startswith("measured 3 +- 0.1, expected 2; score 10 standard errors")
+    start = "measured 3 \N{PLUS-MINUS SIGN} 0.1, expected 2; score 10 standard errors"
+    assert row.detail.startswith(start)
     assert "resolution 16 %" in row.detail
     assert row.detail.endswith("z 1.25")
 
 
+@pytest.mark.parametrize(
+    ("check", "tolerance", "stderr", "tail"),
+    [
+        ("below", 0.0, None, ""),
+        ("below", 0.5, None, "score -0.75 relative, limit -0.5; resolution 50 %"),
+        ("below", 0.0, 0.25, "score -3 standard errors, limit 0"),
+        ("below", 2.0, 0.25, "score -3 standard errors, limit -2; resolution 50 %"),
+        ("close", 0.0, None, "score 0.75 relative, limit 0; resolution 0"),
+    ],
+)
+def test_an_ordering_shows_its_limit_unless_the_numbers_say_it(check, tolerance, stderr, tail):
+    ledger = Ledger("demo", "quick", (claim(check=check, tolerance=tolerance),))
+    row = ledger.check("T-1", measured=0.25, expected=1.0, stderr=stderr)
+    assert row.detail.partition("; ")[2] == tail
+
+
 def test_collect_reads_back_what_was_shown(ledger, path):
     rows = fill(ledger).rows
-    assert collect("demo", executed(rows), path=path) == rows
+    assert collect("demo", executed(rows), profile="quick", path=path) == rows
 
 
 @pytest.mark.parametrize(
@@ -250,19 +299,35 @@ def test_collect_reads_back_what_was_shown(ledger, path):
 )
 def test_collect_wants_every_claim_once(ledger, path, pick, message):
     with pytest.raises(LedgerError, match=message):
-        collect("demo", executed(pick(fill(ledger).rows)), path=path)
+        collect("demo", executed(pick(fill(ledger).rows)), profile="quick", path=path)
 
 
 def test_collect_refuses_failures_and_foreign_rows(ledger, path):
     rows = fill(ledger, one=5.0).rows
     with pytest.raises(LedgerError, match="T-1: out of its limit"):
-        collect("demo", executed(rows), path=path)
+        collect("demo", executed(rows), profile="quick", path=path)
     with pytest.raises(LedgerError, match="T-1: not a claim to run in other"):
-        collect("other", executed(rows[:1]), path=path)
+        collect("other", executed(rows[:1]), profile="quick", path=path)
+
+
+@pytest.mark.parametrize("profile", ["book", "paper"])
+def test_collect_refuses_rows_of_another_profile(ledger, path, profile):
+    found = executed(fill(ledger).rows)
+    message = f"T-1: checked as quick of demo in a {profile} run of demo; load the ledger"
+    with pytest.raises(LedgerError, match=message):
+        collect("demo", found, profile=profile, path=path)
+    with pytest.raises(ValueError, match="profile must be one of"):
+        collect("demo", found, profile="fast", path=path)
+
+
+def test_collect_refuses_rows_that_another_notebook_wrote(ledger, path):
+    rows = [replace(row, notebook="other") for row in fill(ledger).rows]
+    with pytest.raises(LedgerError, match="T-2: checked as quick of other in a quick run of demo"):
+        collect("demo", executed(rows), profile="quick", path=path)
 
 
 def test_collect_of_a_notebook_without_claims_is_empty(path):
-    assert collect("primer", executed([]), path=path) == []
+    assert collect("primer", executed([]), profile="quick", path=path) == []
 
 
 def test_merge_joins_every_claim_with_its_row(ledger, path):
@@ -279,13 +344,30 @@ def test_merge_joins_every_claim_with_its_row(ledger, path):
         merge([*rows, rows[0]], path=path)
 
 
-def test_texts_do_not_change_the_cache_key_but_checks_do(path):
-    before = profile_slice("demo", path)
-    path.write_text(FILE.replace("is two", "is 2").replace("because", "so").replace("three", "3"))
-    assert profile_slice("demo", path) == before
-    path.write_text(FILE.replace("quick = 0.1", "quick = 0.2"))
-    assert profile_slice("demo", path) != before
-    assert set(json.loads(before)) == {"T-1", "T-2", "T-3"}
+def test_texts_do_not_change_the_cache_key(path):
+    before = {profile: profile_slice("demo", profile, path) for profile in PROFILES}
+    prose = FILE.replace("is two", "is 2").replace("because", "so").replace("three", "3")
+    path.write_text(prose.replace("recalled", "new here").replace("nowhere", "somewhere"))
+    assert {profile: profile_slice("demo", profile, path) for profile in PROFILES} == before
+    assert set(json.loads(before["quick"])) == {"T-1", "T-2", "T-3"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        ("quick = 0.1", "quick = 0.2", {"quick"}),
+        ("paper = 0.001", "paper = 0.002", {"paper"}),
+        ('check = "close"', 'check = "ratio"', set(PROFILES)),
+        ('expect = "differs"', 'expect = "not attempted"', set(PROFILES)),
+    ],
+)
+def test_checks_change_the_cache_key_of_their_profile(path, old, new, changed):
+    before = {profile: profile_slice("demo", profile, path) for profile in PROFILES}
+    path.write_text(FILE.replace(old, new))
+    after = {profile: profile_slice("demo", profile, path) for profile in PROFILES}
+    assert {profile for profile in PROFILES if after[profile] != before[profile]} == changed
+    with pytest.raises(ValueError, match="profile must be one of"):
+        profile_slice("demo", "fast", path)
 
 
 def test_what_is_not_claimed(path):

@@ -22,6 +22,9 @@ def place(tmp_path):
     return toy.make(tmp_path)
 
 
+SKIPPED = '"id": "figure", "metadata": {"tags": ["skip-execution"]}'
+
+
 def run(place, *names, **options):
     lines = []
     runs = run_notebooks(
@@ -67,6 +70,8 @@ class TestWhole:
         assert fresh(place) == ["01_toy"], "only the notebook that imports the module"
         edit(place / "iclkit/data/claims.toml", "1e-12", "1e-13")
         assert fresh(place) == ["01_toy"], "a tolerance is code"
+        edit(place / "notebooks/02_other.ipynb", '"id": "draw"', '"id": "drawn"')
+        assert fresh(place) == ["02_other"], "outputs are found by the id of their cell"
         edit(place / "constraints.txt", "numpy==", "numpy==0")
         assert fresh(place) == ["01_toy", "02_other"]
 
@@ -120,6 +125,24 @@ class TestBroken:
         message = self.failure(place, {"claim": claim, "close": "1"})
         assert "TOY-1: out of its limit" in message
 
+    def test_skipped_cell(self, place):
+        toy.write(place, "01_toy", toy.TOY)
+        edit(place / "notebooks/01_toy.ipynb", '"id": "figure", "metadata": {}', SKIPPED)
+        with pytest.raises(RunError, match=r"01_toy, cell 4 \(figure\): was not run"):
+            run(place, "01_toy")
+
+    def test_ledger_of_another_profile(self, place):
+        claim = toy.TOY["claim"].replace("profile)", '"paper")')
+        message = self.failure(place, {"claim": claim})
+        assert "TOY-1" in message
+        assert "profile" in message
+
+    def test_source_edited_during_the_run(self, place):
+        rng = str(place / "iclkit/prompts.py")
+        cell = f"with open({rng!r}, 'a') as file:\n    file.write('EDITED = 1\\n')"
+        message = self.failure(place, {"figure": cell})
+        assert "01_toy: a source changed while it ran; run it again" in message
+
     def test_dead_kernel(self, place):
         message = self.failure(place, {"claim": "import os\nos.kill(os.getpid(), 9)"})
         assert "01_toy, cell 5 (claim): " in message
@@ -142,6 +165,7 @@ class TestRequest:
     @pytest.mark.parametrize(
         ("cells", "words"),
         [
+            ({"parameters": "profile = ="}, "parameters, line 1: invalid syntax"),
             ({"parameters": 'profile = "quick"'}, "must assign profile and seed"),
             (
                 {"parameters": 'profile = "quick"\nseed = 0\nmore = 1'},
@@ -179,13 +203,15 @@ class TestRequest:
             run(place, "01_toy")
 
 
-def test_interrupt_leaves_nothing_half_written(place):
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_being_stopped_leaves_nothing_half_written(place, sent):
     toy.write(place, "02_other", toy.OTHER | {"draw": "import time\ntime.sleep(120)"})
+    (place / "_build/cache/run-999999999-left").mkdir(parents=True)
     command = [sys.executable, "-m", "iclkit.cli", "run", "02_other", "--profile", "quick"]
     process = subprocess.Popen(command, cwd=place, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: kernels_of(process))
     family = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "stopped; finished notebooks are kept" in told

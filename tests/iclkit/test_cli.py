@@ -1,0 +1,64 @@
+"""The command line: help, one-line errors, exit codes."""
+
+import pytest
+from click.testing import CliRunner
+
+from iclkit import cli
+from tests import toy
+
+
+@pytest.fixture
+def call(monkeypatch):
+    def call(*arguments, place=None):
+        if place is not None:
+            monkeypatch.chdir(place)
+        return CliRunner().invoke(cli.main, arguments)
+
+    return call
+
+
+@pytest.mark.parametrize("name", sorted(cli.main.commands))
+def test_every_command_has_help(call, name):
+    done = call(name, "--help")
+    assert done.exit_code == 0
+    assert cli.main.commands[name].help.split(".")[0] in done.output
+
+
+def test_outside_a_repository(call, tmp_path):
+    done = call("ledger", place=tmp_path)
+    assert done.exit_code == 1
+    assert done.output.startswith("iclkit: no book in ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "nothing"], "notebook must be one of 01_toy, 02_other, got nothing"),
+        (["links"], "there is no built book; run `python3 run.py book` first"),
+    ],
+)
+def test_expected_failures_are_one_line(call, tmp_path, arguments, words):
+    done = call(*arguments, place=toy.make(tmp_path))
+    assert done.exit_code == 1
+    assert done.output == f"iclkit: {words}\n"
+
+
+@pytest.mark.parametrize("arguments", [["run", "--profile", "huge"], ["run", "--seed", "-1"]])
+def test_wrong_options(call, arguments):
+    done = call(*arguments)
+    assert done.exit_code == 2
+    assert "Invalid value" in done.output
+
+
+def test_info(call, root):
+    done = call("info", place=root)
+    assert done.exit_code == 0
+    assert "04_phase_transition" in done.output
+    assert "numpy" in done.output
+
+
+def test_clean_deletes_what_was_built(call, tmp_path):
+    place = toy.make(tmp_path)
+    (place / "_build/cache").mkdir(parents=True)
+    assert call("clean", place=place).exit_code == 0
+    assert not (place / "_build").exists()
