@@ -599,6 +599,8 @@ def _number(value: float) -> str:
 
 
 def _percent(value: float) -> str:
+    if value >= 1:
+        return f"{_number(100 * value)} %"
     return f"{100 * value:.2g} %" if value >= 1e-4 else f"{value:.1g}"
 
 

@@ -40,8 +40,9 @@ Every row is a sentence that a computer can check.
 Rows that hold or differ were measured when this book was built.
 The build fails when one of them stops coming out as it says.
 The other rows say why they were not attempted.
-*Resolution* is the smallest relative error that a check could have noticed; a score must stay below
-its limit.
+*Resolution* is the smallest relative error that a check would notice in each of its comparisons;
+a check that could not notice 100 % fails.
+A score must stay within its limit.
 This release holds no run at the papers' own sizes; published numbers stand in for them where there
 are any.
 

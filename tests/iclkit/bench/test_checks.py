@@ -232,6 +232,9 @@ def test_a_slope_needs_points_that_differ_from_zero():
     assert math.isnan(outcome.score)
     assert not outcome.passed
     assert perform("slope", 0.1, data._replace(measured=[0.1, 0.05, 0.025])).passed
+    weak = data._replace(measured=[0.1, 0.05, 0.025], stderr=0.005)  # the last is 5 errors high
+    assert math.isfinite(perform("slope", 0.1, weak).score)
+    assert math.isnan(perform("slope", 0.1, weak._replace(replicates=4)).score)
 
 
 def test_a_slope_does_not_excuse_a_low_point_for_being_small():

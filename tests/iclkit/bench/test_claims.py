@@ -163,7 +163,7 @@ def test_a_powerless_check_fails_whatever_it_measured(path, measured):
     ledger = Ledger.load("demo", "quick", path=path)
     row = ledger.check("T-1", measured=[measured, 1.0], expected=1.0, stderr=[3.0, 0.001])
     assert row.verdict == "fails"
-    assert f"resolution {100 * row.resolution:.2g} %" in row.detail
+    assert f"resolution {100 * row.resolution:.4g} %" in row.detail
     with pytest.raises(LedgerError, match="T-1: powerless: it would excuse an error as large"):
         ledger.close()
 

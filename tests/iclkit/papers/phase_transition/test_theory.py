@@ -47,6 +47,42 @@ FIGURE_1 = {  # icl, idg at kappa = 0.5, rho = 0.01, tau = 0.2, 0.5, 0.85, 1.15,
         [0.5047, 0.1221, 0.1201, 0.1150, 0.0450, 0.0300],
     ),
 }
+LONG = [2.35, 5.5, 9.62, 22.7, 100, 1000]
+FIGURE_2 = [  # error, tau, rho, the context lengths, the errors by kappa
+    (
+        "idg",
+        0.5,
+        0.5,
+        [1, 5.6, 6.15, 7.4, 100, 1000],
+        {
+            0.1: [1.36743, 1.16664, 1.16278, 1.15618, 1.12721, 1.12522],
+            0.5: [1.99143, 1.66125, 1.66226, 1.67064, 2.87399, 7.22905],
+            2: [2.28412, 1.77951, 1.76173, 1.72978, 1.55761, 1.54328],
+        },
+    ),
+    (
+        "icl",
+        0.5,
+        0.1,
+        LONG,
+        {
+            0.2: [1.38969, 1.48171, 1.67641, 2.36472, 6.56584, 55.6526],
+            0.5: [1.30091, 1.19620, 1.17595, 1.22781, 1.61474, 3.60143],
+            1.5: [1.22104, 1.01395, 0.91950, 0.82996, 0.76949, 0.75199],
+        },
+    ),
+    (
+        "icl",
+        20,
+        0.5,
+        LONG,
+        {
+            0.25: [1.43768, 1.41621, 1.44579, 1.59703, 2.60144, 14.4401],
+            1: [1.11315, 0.93991, 0.85527, 0.77793, 0.78417, 1.19014],
+            2: [1.01112, 0.80991, 0.71320, 0.62281, 0.56764, 0.55406],
+        },
+    ),
+]
 FIGURE_1C = {
     1e-5: [0.853781, 0.657598, 0.814076, 16.930766, 0.779244, 0.305171, 0.203462],
     0.1: [0.852517, 0.635927, 0.427863, 0.360683, 0.309355, 0.236614, 0.189353],
@@ -80,6 +116,13 @@ def test_theory_of_figure_1(alpha):
     icl, idg = FIGURE_1[alpha]
     assert curve.icl == pytest.approx(icl, abs=6e-5)  # printed to 4 decimals
     assert curve.idg == pytest.approx(idg, abs=6e-5)
+
+
+@pytest.mark.parametrize(("error", "tau", "rho", "alphas", "by_kappa"), FIGURE_2)
+def test_theory_of_figure_2(error, tau, rho, alphas, by_kappa):
+    for kappa, expected in by_kappa.items():
+        curve = learning_curve(alphas, kappa, tau, rho)
+        assert getattr(curve, error) == pytest.approx(expected, rel=8e-6)  # six printed figures
 
 
 @pytest.mark.parametrize("penalty", FIGURE_1C)
