@@ -359,7 +359,7 @@ def _limit(rule: Kind, tolerance: float | str, z: float) -> float:
 
 def _judge(rule: Kind, scores: Scores, limit: float, z: float) -> Outcome:
     net = _net(rule, scores, z)
-    worst = _worst(net, scores.score)
+    worst = _worst(net, scores.score, limit)
     score, resolution = float(net[worst]), _resolution(scores, limit, z)
     within = score < limit if rule.margin else score <= limit
     return Outcome(
@@ -375,9 +375,13 @@ def _judge(rule: Kind, scores: Scores, limit: float, z: float) -> Outcome:
     )
 
 
-def _worst(net: NDArray[np.float64], raw: NDArray[np.float64]) -> tuple[np.intp, ...]:
-    """Return the place of the largest net score, NaN first; raw scores break ties."""
+def _worst(net: NDArray[np.float64], raw: NDArray[np.float64], limit: float) -> tuple[np.intp, ...]:
+    """Return the place of the largest net score, NaN first; raw scores break ties.
+
+    Net scores within a billionth of the limit are rounding, hence ties.
+    """
     rank, second = (np.where(np.isfinite(values), values, np.inf) for values in (net, raw))
+    rank = np.round(rank / limit, 9) if limit > 0 else rank
     tied = np.where(rank == rank.max(), second, -np.inf)
     return np.unravel_index(np.argmax(tied), net.shape)
 

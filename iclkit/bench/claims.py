@@ -159,7 +159,7 @@ class Row:
         worst = "" if self.comparisons == 1 else f" (worst of {self.comparisons})"
         parts = [f"{self._measured()}{worst}"]
         parts += [] if self._obvious() else [self._score()]
-        if self.limit != 0 or self.check not in _RELATIONS:  # a strict ordering has none
+        if self.resolution != 0:  # counts and strict orderings have none
             parts.append(f"resolution {_percent(self.resolution)}")
         parts += [f"{name} {_number(value)}" for name, value in self.also.items()]
         return "; ".join(parts)

@@ -21,6 +21,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogFormatter
 
 from iclkit.bench.records import CAPTION_MIME, FIGURE_MIME, MIN_ALT
 
@@ -452,6 +453,9 @@ def _scales(axes: Axes, *, logx: bool, logy: bool, ylim: tuple[float, float] | N
         axes.set_xscale("log")
     if logy:
         axes.set_yscale("log")
+    for axis, log in ((axes.xaxis, logx), (axes.yaxis, logy)):
+        if log:  # below one decade the minor ticks are named, shortly: 0.4, not 4 x 10^-1
+            axis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.3)))
     if ylim is not None:
         axes.set_ylim(*ylim)
 
@@ -488,8 +492,12 @@ def _kind_handles(labels: Sequence[str], tables: Sequence[pd.DataFrame | None]) 
         {"linestyle": "", "marker": "o"},
         {"linestyle": "", "marker": "o", "markerfacecolor": "none", "markersize": 10.5},
     )
-    kinds = zip(labels, tables, marks, strict=True)
-    return [Line2D([], [], color=_GREY, label=k, **m) for k, table, m in kinds if table is not None]
+    shown = [
+        Line2D([], [], color=_GREY, label=kind, **mark)
+        for kind, table, mark in zip(labels, tables, marks, strict=True)
+        if table is not None
+    ]
+    return shown if len(shown) > 1 else []  # a single kind needs no name
 
 
 def _share_legend(figure: Figure) -> None:
