@@ -18,6 +18,7 @@ from typing import Any
 from iclkit.bench import claims, links, pages
 from iclkit.bench.records import CAPTION_MIME, CLAIM_MIME, FIGURE_MIME
 from iclkit.bench.runner import ANSI, Run, read_notebook
+from iclkit.bench.sources import digest
 
 __all__ = ["BuildError", "build_book"]
 
@@ -45,24 +46,37 @@ def build_book(root: Path, runs: list[Run]) -> Path:
     LedgerError
         When a claim did not come out as expected.
     """
-    (root / "_build").mkdir(exist_ok=True)
+    place, record = root / "_build" / "html", root / "_build" / "html.made-from"
+    place.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root / "_build", prefix="book-") as folder:
         staging = Path(folder) / "src"
         stage(root, staging, runs)
+        made_from = fingerprint(root, staging)
+        if place.exists() and record.exists() and record.read_text() == made_from:
+            return place / "index.html"
         run_jupyter_book(root, staging, Path(folder))
         html = Path(folder) / "_build" / "html"
         if found := links.problems(html):
             raise BuildError("broken links or figures:\n  " + "\n  ".join(found))
-        return publish(html, root / "_build" / "html") / "index.html"
+        record.unlink(missing_ok=True)
+        publish(html, place)
+        record.write_text(made_from)
+    return place / "index.html"
 
 
-def publish(new: Path, place: Path) -> Path:
+def publish(new: Path, place: Path) -> None:
     """Put the new book in its place; at every moment one whole book is on the disk."""
-    old = new.with_name("old")
     if place.exists():
-        place.rename(old)
+        place.rename(new.with_name("old"))
     new.rename(place)
-    return place
+
+
+def fingerprint(root: Path, staging: Path) -> str:
+    """Return what the pages are made from: staged files, settings, lock, the library's words."""
+    files = [root / "_config.yml", root / "constraints.txt", *(root / "iclkit").rglob("*.py")]
+    staged = {f.relative_to(staging).as_posix(): f for f in staging.rglob("*") if f.is_file()}
+    named = staged | {f.relative_to(root).as_posix(): f for f in files}
+    return json.dumps({name: digest(named[name].read_bytes()) for name in sorted(named)})
 
 
 def stage(root: Path, staging: Path, runs: list[Run]) -> None:

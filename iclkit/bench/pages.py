@@ -117,7 +117,9 @@ def ledger_page(rows: Mapping[str, Iterable[Row]], manifests: Iterable[Manifest]
         The runs behind the rows.
     """
     entries = entries_of(rows)
-    chapters = [Chapter(name) for name in sorted({e.claim.notebook for e in entries})]
+    open_ones = {e.claim.notebook for e in entries} - {e.claim.notebook for e in entries if e.row}
+    names = sorted({e.claim.notebook for e in entries}, key=lambda name: (name in open_ones, name))
+    chapters = [Chapter(name) for name in names]  # measured ones first
     shown = [v for v in VERDICTS if any(e.verdict == v for e in entries)]
     parts = [LEDGER_HEAD, score_table(entries, chapters, shown), filters(chapters, shown)]
     parts += [chapter_section(c, entries) for c in chapters]
@@ -195,7 +197,9 @@ def target(entry: Entry) -> str:
 
 def source_of(entry: Entry) -> str:
     """Return where the claim stands and how well we know it."""
-    return f"Source: {entry.claim.source}; {ORIGINS[entry.claim.origin]}."
+    unchecked = entry.row is None and entry.claim.origin == "derived here"
+    origin = "derived here, its check is not in the book yet" if unchecked else None
+    return f"Source: {entry.claim.source}; {origin or ORIGINS[entry.claim.origin]}."
 
 
 def limit_of(entry: Entry) -> str:

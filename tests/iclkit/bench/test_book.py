@@ -69,11 +69,31 @@ def test_formulas_are_drawn_without_network(place):
     assert "cdn.jsdelivr.net/npm/mathjax" not in page
 
 
-def test_second_build_runs_no_notebook(place):
+def test_second_build_makes_nothing_again(place):
+    before = (place / "_build/html/index.html").stat().st_mtime_ns
     done = build(place)
     assert done.returncode == 0
     assert done.stderr.count("unchanged") == 2
     assert "running" not in done.stderr
+    assert (place / "_build/html/index.html").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("book/index.md", "See", "Look at"),
+        ("notebooks/01_toy.ipynb", "Prose", "More prose"),
+        ("iclkit/data/claims.toml", "One half plus", "A half plus"),
+        ("_config.yml", "title: ", "title: The "),
+    ],
+)
+def test_edited_prose_makes_the_pages_again_and_runs_nothing(place, planted, file, old, new):
+    before = (place / "_build/html/index.html").stat().st_mtime_ns
+    planted(file, old, new)
+    done = build(place)
+    assert done.returncode == 0
+    assert "running" not in done.stderr
+    assert (place / "_build/html/index.html").stat().st_mtime_ns > before
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,69 @@
+"""The ledger page: what was measured comes first, and nothing claims a check that did not run."""
+
+import pytest
+
+from iclkit.bench import pages
+from iclkit.bench.claims import Claim, Entry, Row
+
+NUMBERS = {"score": 0.0, "limit": 1.0, "resolution": 0.1, "comparisons": 1}
+
+
+def entry(name, notebook, *, measured):
+    kind = {"check": "close", "tolerance": 1.0, "why": "a reason"} if measured else {}
+    state = {} if measured else {"expect": "not attempted", "note": "Not yet."}
+    claim = Claim(name, notebook, "Section 1", "One is $1$.", "derived here", **kind, **state)
+    values = {"unit": "relative", "measured": 1.0, "expected": 1.0, "stderr": 0.0}
+    row = Row(name, notebook, "quick", "close", "holds", **NUMBERS, **values) if measured else None
+    return Entry(claim, row)
+
+
+ENTRIES = [entry("A-1", "01_first", measured=False), entry("B-1", "02_second", measured=True)]
+
+
+@pytest.fixture
+def page(monkeypatch):
+    monkeypatch.setattr(pages, "entries_of", lambda _: ENTRIES)
+    return pages.ledger_page({}, [])
+
+
+def test_measured_chapters_come_first(page):
+    assert page.index("## 2 Second") < page.index("## 1 First")
+
+
+def test_score_table_counts_the_verdicts(page):
+    assert "| 2 Second | 1 | 0 |" in page
+    assert "| 1 First | 0 | 1 |" in page
+
+
+def test_filters_offer_what_is_there(page):
+    assert 'value="holds" checked' in page
+    assert 'value="not-attempted" checked' in page
+    assert 'value="fails"' not in page
+    assert 'value="chapter-02-second" checked' in page
+
+
+def test_an_unattempted_claim_is_not_called_checked(page):
+    first = page[page.index("## 1 First") :]
+    assert "its check is not in the book yet" in first
+    assert "derived and checked here" not in first
+
+
+def test_each_claim_has_one_target_for_links(page):
+    assert page.count("```{claim} A-1") == 1
+    assert "```{claim} B-1" not in page, "it stands in the chapter"
+    assert "{claim}`B-1 in the chapter <B-1>`" in page
+    assert page.count("(ledger-b-1)=") == 1
+
+
+def test_chapter_cell_links_to_the_ledger():
+    cell = pages.claim_cell(ENTRIES[1])
+    assert cell["source"].startswith("```{claim} B-1")
+    assert "[B-1 in the ledger](#ledger-b-1)" in cell["source"]
+    assert "Limit: a reason." in cell["source"]
+
+
+def test_terminal_ledger_counts(monkeypatch):
+    monkeypatch.setattr(pages, "entries_of", lambda _: ENTRIES)
+    lines = pages.ledger_text({}).splitlines()
+    assert lines[-1] == "1 holds, 1 not attempted"
+    assert len(lines) == 3
