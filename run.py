@@ -30,6 +30,7 @@ COMMANDS = {
     "book": ("execute what changed and build the book", [["iclkit", "book"]]),
     "test": ("run the tests", [["pytest", "-n", "auto"]]),
     "run": ("execute one notebook: run NAME --profile quick", [["iclkit", "run"]]),
+    "keep": ("run notebooks at the papers' sizes and keep the results", [["iclkit", "keep"]]),
     "ledger": ("print the claims and their verdicts", [["iclkit", "ledger"]]),
     "bench": ("measure the solvers against the obvious way", [["python", "-m", "benchmarks"]]),
     "lab": ("open the notebooks in JupyterLab", [["jupyter", "lab", "notebooks"]]),

@@ -5,6 +5,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tqdm import tqdm
 from iclkit import __version__
 from iclkit.bench.book import BuildError, build_book
 from iclkit.bench.claims import PROFILES, LedgerError, collect
+from iclkit.bench.kept import PROFILE, keep
 from iclkit.bench.links import external_problems
 from iclkit.bench.pages import ledger_text
 from iclkit.bench.runner import (
@@ -130,6 +132,19 @@ def ledger(**options: Any) -> None:
     profile = options["profile"]
     rows = {n: collect(n, read_notebook(r.path), profile=profile) for n, r in runs.items()}
     click.echo(ledger_text(rows))
+
+
+@main.command("keep")
+@click.argument("names", nargs=-1, required=True)
+@seed_option
+@jobs_option
+@one_line_errors
+def keep_results(names: tuple[str, ...], **options: Any) -> None:
+    """Run notebooks at paper size, unless done, and keep their results in the package."""
+    root = repository()
+    for done in run_all(names, root, options | {"profile": PROFILE}):
+        folder = keep(asdict(done.manifest), read_notebook(done.path), root)
+        click.echo(folder.relative_to(root))
 
 
 @main.command()

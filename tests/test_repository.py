@@ -38,6 +38,7 @@ BENCH = [
     "sweep",
     "checks",
     "claims",
+    "kept",
     "plots",
     "sources",
     "runner",

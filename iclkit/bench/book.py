@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from iclkit.bench import claims, links, pages
+from iclkit.bench import claims, kept, links, pages
 from iclkit.bench.records import CAPTION_MIME, CLAIM_MIME, FIGURE_MIME
 from iclkit.bench.runner import ANSI, Run, read_notebook
 from iclkit.bench.sources import digest
@@ -89,7 +89,7 @@ def stage(root: Path, staging: Path, runs: list[Run]) -> None:
     (staging / "notebooks").mkdir()
     rows = {run.manifest.notebook: stage_chapter(root, staging, run) for run in runs}
     refuse_unchecked(pages.entries_of(rows))
-    ledger = pages.ledger_page(rows, [run.manifest for run in runs])
+    ledger = pages.ledger_page(rows, [run.manifest for run in runs], kept.kept_runs())
     (staging / "book" / "ledger.md").write_text(ledger, encoding="utf-8")
 
 

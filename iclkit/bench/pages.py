@@ -5,7 +5,7 @@ twice. Everything is MyST Markdown, so that links, formulas and search work as o
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from iclkit.bench.claims import (
     merge,
     not_claimed,
 )
+from iclkit.bench.kept import KeptRun
 from iclkit.bench.runner import Manifest
 
 __all__ = ["claim_cell", "entries_of", "ledger_page", "ledger_text", "provenance_cell"]
@@ -43,8 +44,8 @@ The other rows say why they were not attempted.
 *Resolution* is the smallest relative error that a check would notice in each of its comparisons;
 a check that could not notice 100 % fails.
 A score must stay within its limit.
-This release holds no run at the papers' own sizes; published numbers stand in for them where there
-are any.
+Runs at the papers' own sizes take too long for every build: where one was kept, its result stands
+in the row with its commit, date and machine, and rows without one have not been run at that size.
 
 """
 FILTERS = """\
@@ -106,7 +107,11 @@ def provenance_cell(manifest: Manifest) -> dict[str, Any]:
     return markdown_cell(text, "provenance")
 
 
-def ledger_page(rows: Mapping[str, Iterable[Row]], manifests: Iterable[Manifest]) -> str:
+def ledger_page(
+    rows: Mapping[str, Iterable[Row]],
+    manifests: Iterable[Manifest],
+    kept: Sequence[KeptRun] = (),
+) -> str:
     """Return the ledger page as MyST Markdown.
 
     Parameters
@@ -115,6 +120,8 @@ def ledger_page(rows: Mapping[str, Iterable[Row]], manifests: Iterable[Manifest]
         By notebook.
     manifests : iterable of Manifest
         The runs behind the rows.
+    kept : sequence of KeptRun
+        Runs at paper size whose results stand beside those of this build.
     """
     entries = entries_of(rows)
     open_ones = {e.claim.notebook for e in entries} - {e.claim.notebook for e in entries if e.row}
@@ -122,8 +129,9 @@ def ledger_page(rows: Mapping[str, Iterable[Row]], manifests: Iterable[Manifest]
     chapters = [Chapter(name) for name in names]  # measured ones first
     shown = [v for v in VERDICTS if any(e.verdict == v for e in entries)]
     parts = [LEDGER_HEAD, score_table(entries, chapters, shown), filters(chapters, shown)]
-    parts += [chapter_section(c, entries) for c in chapters]
-    return "".join([*parts, runs_section(manifests)])
+    large = {row.id: at_paper_size(row, run) for run in kept for row in run.rows}
+    parts += [chapter_section(c, entries, large) for c in chapters]
+    return "".join([*parts, runs_section([*manifests, *(Manifest(**k.manifest) for k in kept)])])
 
 
 def ledger_text(rows: Mapping[str, Iterable[Row]]) -> str:
@@ -161,30 +169,39 @@ def boxes(name: str, choices: list[tuple[str, str]]) -> str:
     return "".join(template.format(name, value, text) for value, text in choices)
 
 
-def chapter_section(chapter: Chapter, entries: list[Entry]) -> str:
+def at_paper_size(row: Row, run: KeptRun) -> str:
+    """Return what a kept run found for a claim, and where it was made."""
+    made = run.manifest
+    where = f"seed {made['seed']}, commit `{made['commit']}`, {made['date']}, {made['machine']}"
+    return f"*At paper size.* {row.verdict.capitalize()}: {row.detail} ({where})."
+
+
+def chapter_section(chapter: Chapter, entries: list[Entry], large: Mapping[str, str]) -> str:
     """Return the claims of a chapter, then what its paper does not claim."""
     own = [entry for entry in entries if entry.claim.notebook == chapter.name]
-    text = f"## {chapter.title}\n\n" + "".join(ledger_entry(entry) for entry in own)
+    boxed = [ledger_entry(entry, large.get(entry.claim.id)) for entry in own]
+    text = f"## {chapter.title}\n\n" + "".join(boxed)
     denied = "".join(f"- {sentence}\n" for sentence in not_claimed(chapter.name))
     return text + (f"### Not claimed by the paper\n\n{denied}\n" if denied else "")
 
 
-def ledger_entry(entry: Entry) -> str:
+def ledger_entry(entry: Entry, large: str | None = None) -> str:
     """Return one claim of the ledger page; one without a row is also the target of links to it."""
     name = entry.claim.id
     label = f"(ledger-{name.lower()})=\n"
     if entry.row is None:
         return target(entry) + label + box(entry, [source_of(entry)])
     where = f"{{claim}}`{name} in the chapter <{name}>`; check: {entry.row.check}."
-    return label + box(entry, [source_of(entry), f"{where} {limit_of(entry)}"])
+    return label + box(entry, [source_of(entry), f"{where} {limit_of(entry)}"], large)
 
 
-def box(entry: Entry, small: list[str]) -> str:
-    """Return a claim as a box: verdict and sentence, numbers, note, small print."""
+def box(entry: Entry, small: list[str], large: str | None = None) -> str:
+    """Return a claim as a box: verdict and sentence, numbers, those at paper size, note, print."""
     claim = entry.claim
     classes = f"claim {entry.verdict.replace(' ', '-')} {Chapter(claim.notebook).css}"
     lines = [f"**{ICONS[entry.verdict]} {claim.id} {entry.verdict}.** {claim.text}"]
     lines += [sentence(entry.row.detail)] if entry.row else []
+    lines += [large] if large else []
     lines += [f"*Note.* {claim.note}"] if claim.note else []
     fine = [f":::{{container}} claim-small\n{line}\n:::" for line in small]
     return f"::::{{container}} {classes}\n" + "\n\n".join(lines + fine) + "\n::::\n\n"

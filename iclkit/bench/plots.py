@@ -68,6 +68,9 @@ STYLE: Final[Any] = {
     "path.simplify": True,
 }
 
+#: What is drawn, in the order of the tables of `curves`.
+LABELS: Final = ("theory", "simulation", "published", "paper size")
+
 WIDTH: Final = 5.2  # inches: 11 points stay 10 pixels on a page 360 pixels wide
 PANEL_HEIGHT: Final = 3.1
 
@@ -108,19 +111,20 @@ def curves(
     theory: pd.DataFrame | None,
     runs: pd.DataFrame | None = None,
     published: pd.DataFrame | None = None,
+    large: pd.DataFrame | None = None,
     *,
     x: str,
     y: str | Sequence[str],
     hue: str | None = None,
     **options: Any,
 ) -> Figure:
-    """Return a figure with theory as lines, runs as filled markers, published as open markers.
+    """Return a figure of lines for theory, filled markers for runs, open ones for published points.
 
     Parameters
     ----------
-    theory, runs, published : pandas.DataFrame, optional
-        Tidy tables; ``<y>_stderr``, where there is such a column, becomes an error bar of one
-        standard error.
+    theory, runs, published, large : pandas.DataFrame, optional
+        Tidy tables; `large` holds runs at the paper's size, drawn as crosses. ``<y>_stderr``, where
+        there is such a column, becomes an error bar of one standard error.
     x : str
         Column on the horizontal axis.
     y : str or sequence of str
@@ -129,7 +133,7 @@ def curves(
         Column whose levels get their own colour, marker and line style.
     **options
         `xlabel`, `ylabel` (one per panel where there are several), `hue_label`, `logx`, `logy`,
-        `ylim`, `title` (likewise one per panel), `labels` (names of the three kinds), as in
+        `ylim`, `title` (likewise one per panel), `labels` (names of the kinds), as in
         `draw_curves`.
 
     Returns
@@ -139,7 +143,7 @@ def curves(
     names = [y] if isinstance(y, str) else list(y)
     per_panel = [_panel_options(options, i, len(names)) for i in range(len(names))]
     parts = [
-        panel(draw_curves, theory, runs, published, x=x, y=name, hue=hue, **chosen)
+        panel(draw_curves, theory, runs, published, large, x=x, y=name, hue=hue, **chosen)
         for name, chosen in zip(names, per_panel, strict=True)
     ]
     return panels(*parts)
@@ -222,6 +226,7 @@ def draw_curves(
     theory: pd.DataFrame | None,
     runs: pd.DataFrame | None = None,
     published: pd.DataFrame | None = None,
+    large: pd.DataFrame | None = None,
     *,
     x: str,
     y: str,
@@ -233,14 +238,14 @@ def draw_curves(
     logx: bool = False,
     logy: bool = False,
     ylim: tuple[float, float] | None = None,
-    labels: Sequence[str] = ("theory", "simulation", "published"),
+    labels: Sequence[str] = LABELS,
 ) -> None:
     """Draw into `axes` what `curves` shows in one panel.
 
     Parameters
     ----------
     axes : matplotlib.axes.Axes
-    theory, runs, published : pandas.DataFrame, optional
+    theory, runs, published, large : pandas.DataFrame, optional
     x, y, hue : str
         Columns.
     xlabel, ylabel, hue_label, title : str, optional
@@ -250,14 +255,16 @@ def draw_curves(
     ylim : (float, float), optional
         Range of the vertical axis, where the curves diverge.
     labels : sequence of str
-        Names of the three kinds in the legend.
+        Names of the kinds in the legend, in the order of the tables; those left out keep their
+        default.
 
     Raises
     ------
     ValueError
         If there is nothing to draw, a column is missing, or the hue has too many levels.
     """
-    tables = (theory, runs, published)
+    tables = (theory, runs, published, large)
+    labels = (*labels, *LABELS[len(labels) :])
     given = {label: t for label, t in zip(labels, tables, strict=True) if t is not None}
     _check_tables(given, [x, y, *([hue] if hue else [])])
     looks = _looks(list(given.values()), hue)
@@ -445,7 +452,12 @@ def _draw_points(
     axes.errorbar(rows[xy[0]], rows[xy[1]], yerr=error, **options)
 
 
-_KINDS = (_draw_line, _draw_filled, _draw_open)
+def _draw_cross(axes: Axes, rows: pd.DataFrame, xy: tuple[str, str], look: Look) -> None:
+    thick = {"fmt": "x", "markersize": 7.5, "markeredgewidth": 2.0, "zorder": 5}
+    _draw_points(axes, rows, xy, look, thick)
+
+
+_KINDS = (_draw_line, _draw_filled, _draw_open, _draw_cross)
 
 
 def _scales(axes: Axes, *, logx: bool, logy: bool, ylim: tuple[float, float] | None) -> None:
@@ -491,6 +503,7 @@ def _kind_handles(labels: Sequence[str], tables: Sequence[pd.DataFrame | None]) 
         {"linestyle": "-"},
         {"linestyle": "", "marker": "o"},
         {"linestyle": "", "marker": "o", "markerfacecolor": "none", "markersize": 10.5},
+        {"linestyle": "", "marker": "x", "markersize": 7.5, "markeredgewidth": 2.0},
     )
     shown = [
         Line2D([], [], color=_GREY, label=kind, **mark)

@@ -4,6 +4,7 @@ import pytest
 
 from iclkit.bench import pages
 from iclkit.bench.claims import Claim, Entry, Row
+from iclkit.bench.kept import KeptRun
 
 NUMBERS = {"score": 0.0, "limit": 1.0, "resolution": 0.1, "comparisons": 1}
 
@@ -46,6 +47,15 @@ def test_an_unattempted_claim_is_not_called_checked(page):
     first = page[page.index("## 1 First") :]
     assert "its check is not in the book yet" in first
     assert "derived and checked here" not in first
+
+
+def test_paper_size_stands_beside_its_claim(monkeypatch):
+    made = {"notebook": "02_second", "key": "", "profile": "paper", "seed": 3, "commit": "abc"}
+    made |= {"date": "today", "seconds": 9.0, "peak_memory_mb": 1, "machine": "m", "versions": {}}
+    monkeypatch.setattr(pages, "entries_of", lambda _: ENTRIES)
+    page = pages.ledger_page({}, [], [KeptRun(made, (ENTRIES[1].row,))])
+    assert page.count("*At paper size.* Holds: measured 1") == 1
+    assert "| 02_second | paper | 3 | 9 |" in page
 
 
 def test_each_claim_has_one_target_for_links(page):

@@ -122,6 +122,13 @@ def test_published_markers_are_open_and_runs_filled():
     assert any(face != "none" for face in faces)
 
 
+def test_paper_size_is_drawn_as_crosses_under_its_own_name():
+    fig = plots.curves(THEORY, RUNS, None, RUNS, labels=("theory",), **AXES)
+    names = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert names[-3:] == ["theory", "simulation", "paper size"]
+    assert sum(line.get_marker() == "x" for line in fig.axes[0].lines) == 2
+
+
 def test_error_bars_have_the_length_of_the_standard_error():
     (bars, *_) = figure().axes[0].collections
     spans = [np.ptp(segment[:, 1]) for segment in bars.get_segments()]

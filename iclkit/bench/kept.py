@@ -1,0 +1,114 @@
+"""Results of paper-size runs, kept in the package with where they come from.
+
+A run at the papers' own sizes takes too long for every build. Its simulated points and its rows of
+the ledger are small; they stay under ``iclkit/data/paper``, one folder per notebook, and are shown
+beside what a build measures. Only `keep` writes there.
+"""
+
+import io
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from iclkit.bench.claims import Row, collect
+from iclkit.bench.records import FIGURE_MIME
+
+__all__ = ["PROFILE", "KeptRun", "keep", "kept_points", "kept_runs"]
+
+PROFILE = "paper"
+REPLICATES = "n"  # the column that `summarize` adds: rows without it are formulas or citations
+
+
+@dataclass(frozen=True)
+class KeptRun:
+    """One kept run: its manifest, as the runner wrote it, and its rows of the ledger."""
+
+    manifest: Mapping[str, Any]
+    rows: tuple[Row, ...]
+
+
+def kept_points(figure: str, profile: str, table: str | None = None) -> pd.DataFrame | None:
+    """Return the points that a paper-size run simulated for a figure, or None without such a run.
+
+    Parameters
+    ----------
+    figure : str
+        The figure's name, as in ``plots.show(..., name=figure)``.
+    profile : str
+        The profile of the asking run: a run at paper size draws its own points, so it gets None.
+    table : str, optional
+        Only the points of this one of the figure's tables.
+    """
+    if profile == PROFILE:
+        return None
+    for folder in _folders():
+        file = folder / f"{figure}.csv"
+        if file.is_file():
+            points = pd.read_csv(io.StringIO(file.read_text(encoding="utf-8")))
+            return points if table is None else points[points["table"] == table]
+    return None
+
+
+def kept_runs() -> list[KeptRun]:
+    """Return every kept run, in the order of the notebooks."""
+    records = [json.loads((f / "run.json").read_text(encoding="utf-8")) for f in _folders()]
+    return [KeptRun(r["manifest"], tuple(Row.from_json(row) for row in r["rows"])) for r in records]
+
+
+def keep(manifest: Mapping[str, Any], executed: Mapping[str, Any], root: Path) -> Path:
+    """Store the points and the ledger rows of a paper-size run; return their folder.
+
+    Parameters
+    ----------
+    manifest : dict
+        The run's manifest; its notebook names the folder.
+    executed : dict
+        The executed notebook, as parsed JSON.
+    root : Path
+        The repository to store them in.
+
+    Raises
+    ------
+    ValueError
+        If the run is of another profile or was made from edited, uncommitted sources.
+    LedgerError
+        If its rows are not those that the claims file asks for.
+    """
+    name = manifest["notebook"]
+    if manifest["profile"] != PROFILE:
+        raise ValueError(f"profile must be {PROFILE} to be kept, got {manifest['profile']}")
+    if "+" in manifest["commit"]:
+        raise ValueError(f"{name} ran from uncommitted sources; commit them and run it again")
+    rows = collect(name, executed, profile=PROFILE)
+    folder = root / "iclkit" / "data" / PROFILE / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for figure, points in _simulated(executed):
+        points.to_csv(folder / f"{figure}.csv", index=False, lineterminator="\n")
+    record = {"manifest": dict(manifest), "rows": [row.to_json() for row in rows]}
+    (folder / "run.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return folder
+
+
+def _folders() -> list[Traversable]:
+    place = resources.files("iclkit") / "data" / PROFILE
+    if not place.is_dir():
+        return []
+    return sorted((f for f in place.iterdir() if f.is_dir()), key=lambda folder: folder.name)
+
+
+def _simulated(executed: Mapping[str, Any]) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield each figure's name and those of its points that are means over replicates."""
+    outputs = [o for cell in executed["cells"] for o in cell.get("outputs", ())]
+    records = [o["data"][FIGURE_MIME] for o in outputs if FIGURE_MIME in o.get("data", {})]
+    for record in records:
+        table = pd.read_csv(io.StringIO(record["csv"] or "\n"), skip_blank_lines=False)
+        if REPLICATES in table:
+            yield record["name"], table[table[REPLICATES].notna()].dropna(axis="columns", how="all")
