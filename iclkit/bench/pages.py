@@ -124,14 +124,19 @@ def ledger_page(
         Runs at paper size whose results stand beside those of this build.
     """
     entries = entries_of(rows)
-    open_ones = {e.claim.notebook for e in entries} - {e.claim.notebook for e in entries if e.row}
-    names = sorted({e.claim.notebook for e in entries}, key=lambda name: (name in open_ones, name))
-    chapters = [Chapter(name) for name in names]  # measured ones first
+    chapters = [Chapter(name) for name in in_order(entries)]
     shown = [v for v in VERDICTS if any(e.verdict == v for e in entries)]
     parts = [LEDGER_HEAD, score_table(entries, chapters, shown), filters(chapters, shown)]
     large = {row.id: at_paper_size(row, run) for run in kept for row in run.rows}
     parts += [chapter_section(c, entries, large) for c in chapters]
     return "".join([*parts, runs_section([*manifests, *(Manifest(**k.manifest) for k in kept)])])
+
+
+def in_order(entries: list[Entry]) -> list[str]:
+    """Return the notebooks: measured ones first, by chapter, then in the order of the claims."""
+    measured = {entry.claim.notebook for entry in entries if entry.row}
+    names = dict.fromkeys(entry.claim.notebook for entry in entries)  # an ordered set
+    return sorted(names, key=lambda name: (name not in measured, name.partition("_")[0]))
 
 
 def ledger_text(rows: Mapping[str, Iterable[Row]]) -> str:

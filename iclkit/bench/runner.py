@@ -35,7 +35,7 @@ from iclkit.bench.sources import cache_key
 __all__ = ["BUDGETS", "Budget", "Manifest", "Run", "RunError", "notebook_names", "run_notebooks"]
 
 PARAMETERS = {"profile", "seed"}
-REPORTED = ("numpy", "scipy", "pandas", "matplotlib", "papermill")
+REPORTED = ("numpy", "scipy", "torch", "pandas", "matplotlib", "papermill")
 ADDED = {"injected-parameters", "papermill-error-cell-tag"}  # cells that papermill puts in
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 STARTED = re.compile(r"Executing Cell (\d+)-")

@@ -21,9 +21,14 @@ from iclkit.solvers import bilinear_ridge
 
 __all__ = [
     "FiniteErrors",
+    "Pretrained",
+    "ReadoutLaw",
     "Sizes",
+    "finite_readout",
     "finite_size",
+    "new_task_moments",
     "population_error",
+    "pretrain",
     "reduce_attention",
     "simulate",
     "sizes",
@@ -155,7 +160,34 @@ def population_error(
 # ------------------------------------------------------------------ equivalent at finite d
 
 
-def finite_size(
+class ReadoutLaw(NamedTuple):
+    """What ridge pretraining makes of gamma, as far as errors can tell: a mean and a spread.
+
+    Attributes
+    ----------
+    mean : (dim, dim + 1) array
+        The filter that pretraining is after.
+    spread : (dim + 1, dim + 1) array
+        Noise on top: for any fixed matrix M, ``tr gamma M gamma^T / d`` is about
+        ``tr mean M mean^T / d + tr spread M``.
+    idg : float
+        Error on the pretraining tasks.
+    kept : float
+        ``penalty/xi``, the share of the residuals that survives on the pretraining prompts:
+        their mean squared error is ``idg kept^2``.
+    """
+
+    mean: Floats
+    spread: Floats
+    idg: float
+    kept: float
+
+    def error(self, moments: AttentionMoments) -> float:
+        """Return the expected error on tasks and contexts with other moments."""
+        return readout_error(self.mean, moments) + float(np.sum(self.spread * moments.gram))
+
+
+def finite_readout(
     task_mean: ArrayLike,
     task_moment: ArrayLike,
     *,
@@ -163,8 +195,8 @@ def finite_size(
     n_context: float,
     rho: float,
     penalty: float = 0.0,
-) -> FiniteErrors:
-    """Return the errors that a given task pool leads to at finite dimension.
+) -> ReadoutLaw:
+    """Return the law of gamma that a given task pool leads to at finite dimension.
 
     Parameters
     ----------
@@ -181,8 +213,7 @@ def finite_size(
 
     Returns
     -------
-    FiniteErrors
-        On new tasks (uniform on the sphere) and on the pretraining tasks.
+    ReadoutLaw
 
     Raises
     ------
@@ -194,10 +225,79 @@ def finite_size(
     -----
     The deterministic equivalent of ridge regression on the features ``x_query (x) v``, with the
     exact moments A and C of the realised pool: with eigenvalues a of A,
-    ``lambda = xi (1 - (d/n) sum a/(a + xi))``, ``gamma = C (A + xi)^-1``,
-    ``idg = e_train(gamma) / (1 - (d/n) sum a^2/(a + xi)^2)`` and
-    ``icl = e_new(gamma) + idg (d/n) tr A (A + xi)^-1 A_new (A + xi)^-1``. Errors of order 1/d
-    remain; those of the asymptotic curve are larger.
+    ``lambda = xi (1 - (d/n) sum a/(a + xi))``, ``mean = C (A + xi)^-1``,
+    ``idg = e(mean) / (1 - (d/n) sum a^2/(a + xi)^2)``, ``spread = idg (d/n) A (A + xi)^-2``.
+
+    References
+    ----------
+    New here.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> law = finite_readout(np.zeros(8), np.eye(8), n_prompts=200, n_context=24, rho=0.1)
+    >>> law.mean.shape, law.spread.shape
+    ((8, 9), (9, 9))
+    """
+    n_prompts = scalar("n_prompts", n_prompts, open_=True)
+    penalty = scalar("penalty", penalty)
+    pool = attention_moments(task_mean, task_moment, n_context=n_context, noise_var=rho)
+    dim = len(pool.cross)
+    if penalty == 0 and n_prompts == dim * (dim + 1):
+        raise ValueError(
+            f"n_prompts must differ from d (d + 1) where penalty is 0, got {n_prompts:g}: "
+            "the errors diverge there; use a penalty > 0"
+        )
+    return _readout_law(pool, n_prompts / dim**2, penalty)
+
+
+def _readout_law(pool: AttentionMoments, tau: float, penalty: float) -> ReadoutLaw:
+    """Return the law of gamma for features with the moments `pool`."""
+    spectrum, basis = np.linalg.eigh(pool.gram)
+    xi = _finite_ridge(spectrum, tau, penalty)
+    inverse = 1.0 / (spectrum + xi)
+    mean = (pool.cross @ basis * inverse) @ basis.T
+    at = _spectral_traces(np.asarray(xi), spectrum)
+    idg = readout_error(mean, pool) / (1.0 - float(at.kept - xi * at.slope) / tau)
+    noise = idg / (tau * len(pool.cross)) * spectrum * inverse**2
+    kept = max(0.0, 1.0 - float(at.kept) / tau)
+    return ReadoutLaw(mean, (basis * noise) @ basis.T, idg, kept)
+
+
+def finite_size(
+    task_mean: ArrayLike,
+    task_moment: ArrayLike,
+    *,
+    n_prompts: float,
+    n_context: float,
+    rho: float,
+    penalty: float = 0.0,
+    n_context_test: float | None = None,
+) -> FiniteErrors:
+    """Return the errors that a given task pool leads to at finite dimension.
+
+    Parameters
+    ----------
+    task_mean, task_moment, n_prompts, n_context, rho, penalty
+        As in `finite_readout`.
+    n_context_test : float, optional
+        Labelled examples in each test prompt, > 0; as in pretraining if left out.
+
+    Returns
+    -------
+    FiniteErrors
+        On new tasks (uniform on the sphere) and on the pretraining tasks.
+
+    Raises
+    ------
+    ValueError
+        As `finite_readout`.
+
+    Notes
+    -----
+    The errors of `finite_readout`: ``idg`` on the pool at its own context length, and anywhere
+    else ``e(mean) + tr spread A_test``. Errors of order 1/d remain; those of the asymptotic
+    curve are larger.
 
     References
     ----------
@@ -210,34 +310,20 @@ def finite_size(
     >>> round(errors.idg, 6) == round(errors.icl, 6)
     True
     """
-    n_prompts = scalar("n_prompts", n_prompts, open_=True)
-    penalty = scalar("penalty", penalty)
-    pool = attention_moments(task_mean, task_moment, n_context=n_context, noise_var=rho)
-    dim = len(pool.cross)
-    if penalty == 0 and n_prompts == dim * (dim + 1):
-        raise ValueError(
-            f"n_prompts must differ from d (d + 1) where penalty is 0, got {n_prompts:g}: "
-            "the errors diverge there; use a penalty > 0"
-        )
-    new = attention_moments(np.zeros(dim), np.eye(dim), n_context=n_context, noise_var=rho)
-    return _equivalent(pool, new, n_prompts / dim**2, penalty)
+    law = finite_readout(
+        task_mean, task_moment, n_prompts=n_prompts, n_context=n_context, rho=rho, penalty=penalty
+    )
+    length = n_context if n_context_test is None else n_context_test
+    icl = law.error(new_task_moments(len(law.mean), n_context=length, noise_var=rho))
+    if n_context_test is None:
+        return FiniteErrors(icl, law.idg)
+    pool = attention_moments(task_mean, task_moment, n_context=length, noise_var=rho)
+    return FiniteErrors(icl, law.error(pool))
 
 
-def _equivalent(
-    pool: AttentionMoments, new: AttentionMoments, tau: float, penalty: float
-) -> FiniteErrors:
-    """Return the equivalent for features with the moments `pool`, tested on `new` as well."""
-    dim = len(pool.cross)
-    spectrum, basis = np.linalg.eigh(pool.gram)
-    xi = _finite_ridge(spectrum, tau, penalty)
-    inverse = 1.0 / (spectrum + xi)
-    gamma = (pool.cross @ basis * inverse) @ basis.T
-    at = _spectral_traces(np.asarray(xi), spectrum)
-    gain = 1.0 - float(at.kept - xi * at.slope) / tau
-    idg = readout_error(gamma, pool) / gain
-    tested = np.einsum("ij,ij->j", basis, new.gram @ basis)
-    spread = float(np.sum(spectrum * inverse**2 * tested)) / dim
-    return FiniteErrors(readout_error(gamma, new) + idg * spread / tau, idg)
+def new_task_moments(dim: int, *, n_context: float, noise_var: float) -> AttentionMoments:
+    """Return the exact moments of the features for new tasks, uniform on the sphere."""
+    return attention_moments(np.zeros(dim), np.eye(dim), n_context=n_context, noise_var=noise_var)
 
 
 def _finite_ridge(spectrum: Floats, tau: float, penalty: float) -> float:
@@ -322,6 +408,86 @@ def sizes(d: int, alpha: float, kappa: float, tau: float) -> Sizes:
     return Sizes(n_context, n_tasks, n_prompts, n_context / d, effective, n_prompts / d**2)
 
 
+class Pretrained(NamedTuple):
+    """A readout with everything that it was pretrained on.
+
+    Attributes
+    ----------
+    gamma : (dim, dim + 1) array
+        The readout.
+    pool : TaskPool
+        The pretraining tasks; prompt i has task number ``i % pool.n_tasks``.
+    size : Sizes
+        Whole numbers and the ratios that they amount to.
+    x_query : (n_prompts, dim) array
+        Query of each pretraining prompt.
+    v : (n_prompts, dim + 1) array
+        Features of its context.
+    y : (n_prompts,) array
+        Label of its query.
+    """
+
+    gamma: Floats
+    pool: TaskPool
+    size: Sizes
+    x_query: Floats
+    v: Floats
+    y: Floats
+
+
+def pretrain(
+    *,
+    d: int,
+    alpha: float,
+    kappa: float,
+    tau: float,
+    rho: float,
+    penalty: float,
+    rng: np.random.Generator,
+) -> Pretrained:
+    """Return linear attention pretrained at finite dimension, with its tasks and prompts.
+
+    Parameters
+    ----------
+    d, alpha, kappa, tau, rho, penalty, rng
+        As in `simulate`.
+
+    Returns
+    -------
+    Pretrained
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+
+    Notes
+    -----
+    Each pool task, uniform on the sphere of radius sqrt(d), serves equally many prompts.
+    Contexts are never drawn: their features are, in O(d) per prompt.
+
+    References
+    ----------
+    The pretraining of Lu et al. 2025.
+
+    Examples
+    --------
+    >>> from iclkit.rng import stream
+    >>> model = pretrain(d=4, alpha=5, kappa=1, tau=2, rho=0.1, penalty=0.1, rng=stream(0))
+    >>> model.gamma.shape, model.v.shape, model.pool.n_tasks
+    ((4, 5), (32, 5), 4)
+    """
+    size = sizes(d, alpha, kappa, tau)
+    rho, penalty = scalar("rho", rho), scalar("penalty", penalty)
+    pool = sphere_tasks(size.n_tasks, d, rng=generator(rng))
+    tasks = pool.assign(size.n_prompts)
+    v = sample_attention_features(tasks, n_context=size.n_context, noise_var=rho, rng=rng)
+    x_query, y = sample_query(tasks, noise_var=rho, rng=rng)
+    del tasks  # as large as v: makes room for the solver
+    gamma = bilinear_ridge(x_query, v, y, size.n_prompts / d * penalty)
+    return Pretrained(gamma, pool, size, x_query, v, y)
+
+
 def simulate(
     *,
     d: int,
@@ -362,8 +528,7 @@ def simulate(
 
     Notes
     -----
-    A cell for sweeps. Each pool task, uniform on the sphere of radius sqrt(d), serves equally
-    many prompts. Contexts are never drawn: their features are, in O(d) per prompt.
+    A cell for sweeps: `pretrain`, then the exact `population_error` on both kinds of tasks.
 
     References
     ----------
@@ -376,16 +541,15 @@ def simulate(
     >>> errors["train"] < errors["idg"] < errors["icl"]
     True
     """
-    size = sizes(d, alpha, kappa, tau)
-    rho, penalty = scalar("rho", rho), scalar("penalty", penalty)
-    pool = sphere_tasks(size.n_tasks, d, rng=generator(rng))
+    model = pretrain(d=d, alpha=alpha, kappa=kappa, tau=tau, rho=rho, penalty=penalty, rng=rng)
+    pool, size = model.pool, model.size
     equivalent = _pool_equivalent(pool, size, rho, penalty)
-    gamma, train = _pretrain(pool, size, rho, penalty, rng)
-    icl, idg = _tested(gamma, pool, size, rho)
+    icl, idg = _tested(model.gamma, pool, size, rho)
+    residual = model.y - np.einsum("nd,nd->n", model.x_query @ model.gamma, model.v)
     return {
         "icl": icl,
         "idg": idg,
-        "train": train,
+        "train": float(residual @ residual) / len(residual),
         "icl_equivalent": equivalent.icl,
         "idg_equivalent": equivalent.idg,
         "alpha_effective": size.alpha,
@@ -416,16 +580,3 @@ def _tested(gamma: Floats, pool: TaskPool, size: Sizes, rho: float) -> tuple[flo
         for mean, moment in ((np.zeros(dim), np.eye(dim)), (pool.mean, pool.second_moment))
     )
     return icl, idg
-
-
-def _pretrain(
-    pool: TaskPool, size: Sizes, rho: float, penalty: float, rng: np.random.Generator
-) -> tuple[Floats, float]:
-    """Return gamma fitted to prompts of the pool, and its mean squared error on them."""
-    tasks = pool.assign(size.n_prompts)
-    v = sample_attention_features(tasks, n_context=size.n_context, noise_var=rho, rng=rng)
-    x_query, y = sample_query(tasks, noise_var=rho, rng=rng)
-    del tasks
-    gamma = bilinear_ridge(x_query, v, y, size.n_prompts / pool.dim * penalty)
-    residual = y - np.einsum("nd,nd->n", x_query @ gamma, v)
-    return gamma, float(residual @ residual) / len(y)

@@ -1,4 +1,7 @@
-"""Best context lengths and best ridges of the asymptotic errors, and the map of the former."""
+"""Best context lengths and best ridges of the asymptotic errors, and the map of the former.
+
+The best context to train on for a given context of the test is here, too.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import elementwise
 
 from iclkit.moments import positive_array
-from iclkit.papers.phase_transition.limits import long_context, short_context
+from iclkit.papers.phase_transition.context import transfer_at
+from iclkit.papers.phase_transition.limits import Errors, long_context, short_context
 from iclkit.papers.phase_transition.theory import (
-    LearningCurve,
+    check_broadcast,
     check_threshold,
     checked_ratios,
     curve_at,
@@ -21,7 +25,14 @@ from iclkit.papers.phase_transition.theory import (
 )
 from iclkit.solvers import ConvergenceError
 
-__all__ = ["BestContext", "BestPenalty", "best_context", "best_penalty", "context_map"]
+__all__ = [
+    "BestContext",
+    "BestPenalty",
+    "best_context",
+    "best_penalty",
+    "best_training",
+    "context_map",
+]
 
 Floats = NDArray[np.float64]
 
@@ -116,6 +127,90 @@ def _better_end(kappa: Floats, tau: Floats, rho: Floats, *, which: int) -> tuple
     """Return alpha = 0 or infinity, whichever has the smaller error, and that error."""
     none, endless = short_context(tau, rho), long_context(kappa, tau, rho)[which]
     return np.where(endless < none, np.inf, 0.0), np.minimum(endless, none)
+
+
+def best_training(
+    alpha_test: ArrayLike, kappa: ArrayLike, tau: ArrayLike, rho: ArrayLike, error: str = "icl"
+) -> BestContext:
+    """Return the context to train on without ridge, for a given context of the test.
+
+    Parameters
+    ----------
+    alpha_test : array_like
+        Context length of the test, > 0; infinity allowed.
+    kappa, tau, rho : array_like
+        As in `learning_curve`; all arguments broadcast together.
+    error : {"icl", "idg"}, optional
+        Error on new or on pretraining tasks.
+
+    Returns
+    -------
+    BestContext
+        ``(alpha, value)`` of the least error over all alpha. At the ends alpha is 0, where the
+        model predicts nothing at the price of ``1 + rho``, or infinity, with the value at 1e9.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range, the shapes do not broadcast, tau = 1, or `error`
+        is unknown.
+
+    Notes
+    -----
+    A grid of 50 points per factor of 10 in alpha, refined by Chandrupatla's method. At
+    tau = inf the best training context for pretraining tasks is that of the test; for new tasks
+    their ratio tends to ``kappa^2/(kappa - 1)^2`` for kappa > 1, to ``kappa/(1 - kappa)^2``
+    for kappa < 1, as the context grows. A flat minimum is located to the square root of
+    rounding only.
+
+    References
+    ----------
+    New here.
+
+    Examples
+    --------
+    >>> best = best_training(1e4, [0.5, 2], float("inf"), 0.01)
+    >>> (best.alpha / 1e4).round(2)
+    array([2., 4.])
+    """
+    which = _field(error)
+    _, kappa, tau, rho, penalty = checked_ratios(1.0, kappa, tau, rho, 0.0)
+    check_threshold(tau, penalty)
+    alpha_test = positive_array("alpha_test", alpha_test, infinite=True)
+    check_broadcast(alpha_test=alpha_test, kappa=kappa, tau=tau, rho=rho)
+    grids = np.broadcast_arrays((1.0 + rho) / alpha_test, kappa, tau, rho)
+    cells = tuple(part.ravel() for part in grids)
+    alpha, value = np.empty(cells[0].shape), np.empty(cells[0].shape)
+    for rows in _blocks(len(alpha), max(1, _BLOCK // len(_ALPHAS))):
+        alpha[rows], value[rows] = _train(tuple(part[rows] for part in cells), which=which)
+    shape = grids[0].shape
+    return BestContext(alpha.reshape(shape)[()], value.reshape(shape)[()])
+
+
+def _train(cells: tuple[Floats, ...], which: int) -> tuple[Floats, Floats]:
+    """Return the training contexts of least error, and the errors, one per row."""
+
+    def error(log_alpha: Floats, *cell: Floats) -> Floats:
+        return _transferred_error(np.exp(log_alpha), *cell, which=which)
+
+    scan = error(np.log(_ALPHAS), *(part[:, None] for part in cells))
+    index, value = scan.argmin(axis=1), scan.min(axis=1)
+    alpha = np.where(index == 0, 0.0, np.inf)
+    inner = (index > 0) & (index < len(_ALPHAS) - 1)
+    args = tuple(part[inner] for part in cells)
+    place, value[inner] = _refine(error, np.log(_ALPHAS), index[inner], args)
+    alpha[inner] = np.exp(place)
+    silent = 1.0 + cells[-1]
+    return np.where(value < silent, alpha, 0.0), np.minimum(value, silent)
+
+
+def _transferred_error(
+    alpha: Floats, x_test: Floats, kappa: Floats, tau: Floats, rho: Floats, *, which: int
+) -> Floats:
+    """Return one error at penalty 0 and another context of the test, without checks."""
+    x = (1.0 + rho) / alpha
+    xi, kept = ridgeless_ridge(x, kappa, tau), np.maximum(0.0, 1.0 - 1.0 / tau)
+    return transfer_at(xi, kept, (x, x_test), kappa, tau, rho)[which]
 
 
 def context_map(
@@ -234,7 +329,13 @@ def _refine(
 
 
 def best_penalty(
-    alpha: ArrayLike, kappa: ArrayLike, tau: ArrayLike, rho: ArrayLike, error: str = "icl"
+    alpha: ArrayLike,
+    kappa: ArrayLike,
+    tau: ArrayLike,
+    rho: ArrayLike,
+    error: str = "icl",
+    *,
+    alpha_test: ArrayLike | None = None,
 ) -> BestPenalty:
     """Return the penalty with the least asymptotic error, and that error.
 
@@ -244,6 +345,8 @@ def best_penalty(
         As in `learning_curve`; they broadcast together.
     error : {"icl", "idg"}, optional
         Error on new or on pretraining tasks.
+    alpha_test : array_like, optional
+        Context length of the test, > 0, infinity allowed; as in pretraining if left out.
 
     Returns
     -------
@@ -259,7 +362,8 @@ def best_penalty(
     -----
     The penalty that belongs to an effective ridge xi is explicit,
     ``lambda = xi (1 - tr A (A + xi)^-1 / tau)``, so the search runs over xi and solves no
-    equation: a grid for the basin, Chandrupatla's method inside it.
+    equation: a grid for the basin, Chandrupatla's method inside it. The error found falls with
+    tau, with the context of pretraining and with that of the test.
 
     References
     ----------
@@ -273,13 +377,22 @@ def best_penalty(
     """
     which = _field(error)
     x, kappa, tau, rho, _ = checked_ratios(alpha, kappa, tau, rho, 0.0)
-    grids = np.broadcast_arrays(x, kappa, tau, rho)
+    grids = np.broadcast_arrays(x, _test_noise(alpha_test, x, rho), kappa, tau, rho)
     cells = tuple(part.ravel() for part in grids)
     penalty, value = np.empty(cells[0].shape), np.empty(cells[0].shape)
     for rows in _blocks(len(penalty), max(1, _BLOCK // len(_SHIFTS))):
         penalty[rows], value[rows] = _tune(tuple(part[rows] for part in cells), which=which)
     shape = grids[0].shape
     return BestPenalty(penalty.reshape(shape)[()], value.reshape(shape)[()])
+
+
+def _test_noise(alpha_test: ArrayLike | None, x: Floats, rho: Floats) -> Floats:
+    """Return the context noise of the test: x itself unless another length is given."""
+    if alpha_test is None:
+        return x
+    alpha_test = positive_array("alpha_test", alpha_test, infinite=True)
+    check_broadcast(alpha_test=alpha_test, others=x)
+    return (1.0 + rho) / alpha_test
 
 
 def _tune(cells: tuple[Floats, ...], which: int) -> tuple[Floats, Floats]:
@@ -300,10 +413,11 @@ def _tune(cells: tuple[Floats, ...], which: int) -> tuple[Floats, Floats]:
 
 
 def _shifted(
-    shift: Floats, x: Floats, kappa: Floats, tau: Floats, rho: Floats
-) -> tuple[Floats, LearningCurve]:
+    shift: Floats, x: Floats, x_test: Floats, kappa: Floats, tau: Floats, rho: Floats
+) -> tuple[Floats, Errors]:
     """Return penalty and errors where xi exceeds its ridgeless value by exp(shift) of a scale."""
-    scale = (1.0 + x) * (1.0 + (1.0 + x) * (1.0 + rho) / tau)
+    most = 1.0 + np.maximum(x, x_test)
+    scale = most * (1.0 + most * (1.0 + rho) / tau)
     xi = ridgeless_ridge(x, kappa, tau) + scale * np.exp(shift)
     kept = np.maximum(0.0, 1.0 - task_traces(xi, x, kappa).kept / tau)
-    return xi * kept, curve_at(xi, kept, x, kappa, tau, rho)
+    return xi * kept, transfer_at(xi, kept, (x, x_test), kappa, tau, rho)

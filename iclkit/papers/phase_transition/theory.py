@@ -23,6 +23,7 @@ __all__ = [
     "checked_ratios",
     "curve_at",
     "effective_ridge",
+    "kept_share",
     "learning_curve",
     "ridgeless_ridge",
     "solve_ridge",
@@ -165,9 +166,14 @@ def learning_curve(
     x, kappa, tau, rho, penalty = checked_ratios(alpha, kappa, tau, rho, penalty)
     check_threshold(tau, penalty)
     xi = _ridge(x, kappa, tau, penalty)
-    ratio = penalty / np.where(xi > 0, xi, 1.0)
-    kept = np.where(penalty > 0, ratio, np.maximum(0.0, 1.0 - 1.0 / tau))
+    kept = kept_share(xi, tau, penalty)
     return LearningCurve(*(part[()] for part in curve_at(xi, kept, x, kappa, tau, rho)))
+
+
+def kept_share(xi: Floats, tau: Floats, penalty: Floats) -> Floats:
+    """Return lambda/xi, the share of residuals that survives on the pretraining prompts."""
+    ratio = penalty / np.where(xi > 0, xi, 1.0)
+    return np.where(penalty > 0, ratio, np.maximum(0.0, 1.0 - 1.0 / tau))
 
 
 def effective_ridge(

@@ -31,6 +31,12 @@ def test_measured_chapters_come_first(page):
     assert page.index("## 2 Second") < page.index("## 1 First")
 
 
+def test_pages_of_a_chapter_keep_the_order_of_their_claims():
+    names = ["02_z", "02_a", "01_b", "01_z"]
+    entries = [entry(f"N-{i}", name, measured=True) for i, name in enumerate(names)]
+    assert pages.in_order(entries) == ["01_b", "01_z", "02_z", "02_a"]
+
+
 def test_score_table_counts_the_verdicts(page):
     assert "| 2 Second | 1 | 0 |" in page
     assert "| 1 First | 0 | 1 |" in page

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from iclkit.features import attention_features
+from iclkit.moments import attention_moments
 from iclkit.papers import phase_transition as pt
+from iclkit.prompts import sphere_tasks
 from tests.oracles import linear_attention_readout
 from tests.tolerances import IDENTITY, PRINTED, SIGMAS
 
@@ -79,7 +81,58 @@ def test_finite_size_is_exact_in_the_limits_of_the_penalty():
     assert pt.finite_size(np.zeros(8), np.eye(8), **sizes, penalty=1e9) == pytest.approx((1.1, 1.1))
 
 
+def test_the_law_of_the_readout_contains_its_own_error(rng):
+    pool = sphere_tasks(5, 8, rng=rng)
+    at = {"n_prompts": 60, "n_context": 24, "rho": 0.1, "penalty": 0.1}
+    law = pt.finite_readout(pool.mean, pool.second_moment, **at)
+    moments = attention_moments(pool.mean, pool.second_moment, n_context=24, noise_var=0.1)
+    assert law.error(moments) == pytest.approx(law.idg, rel=IDENTITY)
+    assert law.idg == pt.finite_size(pool.mean, pool.second_moment, **at).idg
+    assert law.spread == pytest.approx(law.spread.T, rel=IDENTITY)
+    assert np.all(np.linalg.eigvalsh(law.spread) > 0)
+
+
+def test_with_endless_data_the_readout_is_the_best_filter(rng):
+    pool = sphere_tasks(5, 8, rng=rng)
+    at = {"n_prompts": 1e15, "n_context": 24, "rho": 0.1}
+    law = pt.finite_readout(pool.mean, pool.second_moment, **at)
+    moments = attention_moments(pool.mean, pool.second_moment, n_context=24, noise_var=0.1)
+    best = moments.cross @ np.linalg.inv(moments.gram)
+    assert law.mean == pytest.approx(best, rel=1e-9, abs=1e-11)
+    assert np.trace(law.spread) < 1e-10
+    assert law.kept == pytest.approx(1)
+
+
 # ------------------------------------------------------------------ simulation
+
+
+@pytest.mark.parametrize("kappa", [0.5, np.inf])
+def test_a_simulation_tests_a_pretrained_model(kappa):
+    cell = {"d": 8, "alpha": 3, "kappa": kappa, "tau": 2, "rho": 0.1, "penalty": 0.01}
+    errors = pt.simulate(**cell, rng=np.random.default_rng(1))
+    model = pt.pretrain(**cell, rng=np.random.default_rng(1))
+    new = pt.population_error(
+        model.gamma, n_context=24, rho=0.1, task_mean=np.zeros(8), task_moment=np.eye(8)
+    )
+    assert errors["icl"] == new
+    assert len(model.y) == model.size.n_prompts == 128
+    residual = model.y - np.einsum("ni,ij,nj->n", model.x_query, model.gamma, model.v)
+    assert errors["train"] == pytest.approx(np.mean(residual**2), rel=IDENTITY)
+
+
+def test_the_mean_and_the_spread_of_trained_readouts_are_those_of_the_law(rng):
+    cell = {"d": 20, "alpha": 10, "kappa": 1, "tau": 3, "rho": 0.1, "penalty": 0.05}
+    sizes = {"n_context": 200, "n_prompts": 1200, "rho": 0.1, "penalty": 0.05}
+    along, power = [], []
+    for _ in range(30):
+        model = pt.pretrain(**cell, rng=rng)
+        law = pt.finite_readout(model.pool.mean, model.pool.second_moment, **sizes)
+        along.append(np.sum(model.gamma * law.mean) / np.sum(law.mean**2) - 1)
+        expected = np.sum(law.mean**2) / 20 + np.trace(law.spread)
+        power.append(np.sum(model.gamma**2) / 20 / expected - 1)
+    for off in (along, power):
+        error = np.std(off, ddof=1) / np.sqrt(len(off))
+        assert abs(np.mean(off)) < 0.05 + SIGMAS * error  # terms of order 1/d, as for the errors
 
 
 def _runs(rng, n, **cell):
