@@ -1,4 +1,4 @@
-"""What is compared: the pretraining solver, the sampler, the theory, and one large run."""
+"""What is compared: the pretraining solver, the sampler, the theory, networks, one large run."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.large import pretraining_data
 from benchmarks.timing import interleaved
+from benchmarks.trained import Calls, stacked_against_loop, structured_against_literal
 from iclkit.features import sample_attention_features
 from iclkit.papers.phase_transition import effective_ridge, learning_curve
 from iclkit.prompts import sphere_tasks
@@ -56,11 +57,28 @@ class Sizes:
     n_points: int
     n_roots: int
     large: tuple[int, float]
+    network: tuple[int, int]
     targets: bool
 
 
-FULL = Sizes(dim=80, repeats=3, n_points=20_000, n_roots=500, large=(100, 20.0), targets=True)
-QUICK = Sizes(dim=16, repeats=1, n_points=2_000, n_roots=20, large=(20, 4.0), targets=False)
+FULL = Sizes(
+    dim=80,
+    repeats=3,
+    n_points=20_000,
+    n_roots=500,
+    large=(100, 20.0),
+    network=(20, 12),
+    targets=True,
+)
+QUICK = Sizes(
+    dim=16,
+    repeats=1,
+    n_points=2_000,
+    n_roots=20,
+    large=(20, 4.0),
+    network=(6, 3),
+    targets=False,
+)
 
 
 def all_rows(sizes: Sizes, threads: tuple[int, ...]) -> Iterator[Row]:
@@ -72,6 +90,7 @@ def all_rows(sizes: Sizes, threads: tuple[int, ...]) -> Iterator[Row]:
     with threadpool_limits(1):
         yield sampler_row(sizes)
         yield theory_row(sizes)
+        yield from network_rows(sizes)
     yield from large_rows(sizes)
 
 
@@ -139,6 +158,30 @@ def theory_row(sizes: Sizes) -> Row:
         10.0 if sizes.targets else None,
         side="below",
         difference=_difference(effective_ridge(*few), np.array(times["obvious"].result)),
+    )
+
+
+def network_rows(sizes: Sizes) -> Iterator[Row]:
+    """Compare gradients of trained networks with those of the literal network and of a loop."""
+    dim, models = sizes.network
+    literal = structured_against_literal(dim, n_context=4 * dim, batch=256)
+    yield _compared(sizes, f"gradient of linear attention, d = {dim}", literal, target=20.0)
+    loop = stacked_against_loop(8, models, batch=64)
+    yield _compared(sizes, f"gradients of {models} transformers, d = 8", loop, target=3.0)
+
+
+def _compared(sizes: Sizes, label: str, calls: Calls, *, target: float) -> Row:
+    times = interleaved(calls, repeats=max(sizes.repeats, 5), warm_up=calls["ours"])
+    ours, obvious = times["ours"], times["obvious"]
+    return Row(
+        label,
+        1,
+        ours.seconds,
+        obvious.seconds,
+        obvious.seconds / ours.seconds,
+        "x",
+        target if sizes.targets else None,
+        difference=_difference(ours.result, obvious.result),
     )
 
 

@@ -130,3 +130,67 @@ def effective_ridge_scalar(alpha, kappa, tau, rho, penalty):
     b, c = (1 - tau) * (1 + x) + tau * penalty, tau * penalty * (1 + x)
     high = (b + np.sqrt(b**2 + 4 * tau * c)) / (2 * tau)  # the root for a fresh task per prompt
     return brentq(excess, penalty / 2, 2 * high + penalty, xtol=1e-300, rtol=1e-14)
+
+
+# ------------------------------------------------------------------ trained networks
+#
+# These use operators alone, so that they take NumPy arrays as well as tensors with gradients.
+
+
+def _dense(weight, z):
+    """An affine map of one token; the first column of the weight is the bias."""
+    return weight[:, 0] + weight[:, 1:] @ z
+
+
+def linear_network_by_tokens(weights, tokens):
+    """The answer of full linear attention with biases to one prompt, token by token."""
+    query = _dense(weights["query"], tokens[-1])
+    attended = 0
+    for token in tokens:
+        score = _dense(weights["key"], token) @ query / len(query) ** 0.5
+        attended = attended + score * _dense(weights["value"], token)
+    return weights["readout"][0] + weights["readout"][1:] @ attended
+
+
+def linear_network_without_biases(weights, tokens):
+    """The same without biases."""
+    query = weights["query"] @ tokens[-1]
+    attended = 0
+    for token in tokens:
+        score = (weights["key"] @ token) @ query / len(query) ** 0.5
+        attended = attended + score * (weights["value"] @ token)
+    return weights["readout"] @ attended
+
+
+def linear_network_all_tokens(weights, tokens):
+    """The same with biases, as one would first write it: every token of a batch asks all others."""
+    query, key, value = (
+        tokens @ weights[name][:, 1:].T + weights[name][:, 0] for name in ("query", "key", "value")
+    )
+    scores = query @ key.swapaxes(-1, -2) / query.shape[-1] ** 0.5
+    return (scores @ value @ weights["readout"][1:] + weights["readout"][0])[:, -1]
+
+
+def softmax_network_by_tokens(weights, blocks, tokens):
+    """The answer of softmax blocks to one prompt: every token of every block, causal."""
+    hidden = [_dense(weights["embed"], token) for token in tokens]
+    for block in range(blocks):
+        own = {name[:-1]: w for name, w in weights.items() if name.endswith(str(block))}
+        hidden = [_softmax_position(own, hidden[: i + 1]) for i in range(len(hidden))]
+    return weights["readout"][0] + weights["readout"][1:] @ hidden[-1]
+
+
+def _softmax_position(own, past):
+    """One block's output at the last of the hidden tokens it may look at."""
+    query = own["query"] @ past[-1]
+    shares = [np.e ** ((own["key"] @ u) @ query / len(query) ** 0.5) for u in past]
+    mixed = sum(share * (own["value"] @ u) for share, u in zip(shares, past, strict=True))
+    normed = _layer_norm(past[-1] + mixed / sum(shares), own["scale"][0], own["shift"][0])
+    more = _dense(own["mlp"], normed) if "mlp" in own else normed
+    return _layer_norm(normed + more, own["scale"][1], own["shift"][1])
+
+
+def _layer_norm(u, scale, shift):
+    mean = sum(u) / len(u)
+    spread = sum((u - mean) ** 2) / len(u)
+    return (u - mean) / (spread + 1e-6) ** 0.5 * scale + shift

@@ -31,6 +31,7 @@ SCIENCE = [
     "solvers",
     "predictors",
     "risk",
+    "nets",
     "papers",
 ]
 BENCH = [
@@ -122,6 +123,22 @@ def test_layer_check_sees_a_forbidden_import(tmp_path):
 def test_import_is_light(module, library):
     code = f"import sys, {module}; sys.exit({library!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_torch_stays_in_one_module_that_no_other_imports(path):
+    if path.name == "nets.py":
+        return
+    names = {alias for node in ast.walk(ast.parse(path.read_text())) for alias in roots(node)}
+    assert "torch" not in names
+    assert "iclkit.nets" not in imports_of(path)
+
+
+def roots(node):
+    """Return the top packages that an import statement names."""
+    if isinstance(node, ast.Import):
+        return [alias.name.split(".")[0] for alias in node.names]
+    return [(node.module or "").split(".")[0]] if isinstance(node, ast.ImportFrom) else []
 
 
 def test_light_import_check_can_fail():

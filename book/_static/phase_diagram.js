@@ -85,7 +85,7 @@
         if (v === stop) return first ? 0 : count + 1;
         return first + Math.round(along(v) * (count - first));
       },
-      holds: (v) => v === stop || (v >= 10 ** low && v <= 10 ** high),
+      holds: (v) => v === stop || (v >= 10 ** low && v <= round(10 ** high)),
     };
   };
   const AXES = {
@@ -366,7 +366,7 @@ ${each(up.ticks, ([u, t]) => `<text class="end" x="${f.left - 6}" y="${f.y(u) + 
   const setExact = (box) => {
     const { title, low, high, stop, holds } = AXES[box.dataset.exact];
     const also = stop === undefined ? "" : ` or ${format(stop)}`;
-    const rule = `${title}: ${format(10 ** low, 2)} to ${format(10 ** high, 2)}${also}`;
+    const rule = `${title}: ${format(10 ** low, 2)} to ${format(round(10 ** high))}${also}`;
     box.setCustomValidity(holds(parse(box.value)) ? "" : rule);
     if (box.reportValidity()) set({ [box.dataset.exact]: parse(box.value) });
   };

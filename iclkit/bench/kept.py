@@ -77,20 +77,20 @@ def keep(manifest: Mapping[str, Any], executed: Mapping[str, Any], root: Path) -
     Raises
     ------
     ValueError
-        If the run is of another profile or was made from edited, uncommitted sources.
+        If the run is of another profile, of edited, uncommitted sources or of an unknown commit.
     LedgerError
         If its rows are not those that the claims file asks for.
     """
     name = manifest["notebook"]
     if manifest["profile"] != PROFILE:
         raise ValueError(f"profile must be {PROFILE} to be kept, got {manifest['profile']}")
-    if "+" in manifest["commit"]:
+    if "+" in manifest["commit"] or manifest["commit"] == "unknown":
         raise ValueError(f"{name} ran from uncommitted sources; commit them and run it again")
-    rows = collect(name, executed, profile=PROFILE)
+    rows, simulated = collect(name, executed, profile=PROFILE), list(_simulated(executed))
     folder = root / "iclkit" / "data" / PROFILE / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for figure, points in _simulated(executed):
+    for figure, points in simulated:
         points.to_csv(folder / f"{figure}.csv", index=False, lineterminator="\n")
     record = {"manifest": dict(manifest), "rows": [row.to_json() for row in rows]}
     (folder / "run.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -109,6 +109,7 @@ def _simulated(executed: Mapping[str, Any]) -> Iterator[tuple[str, pd.DataFrame]
     outputs = [o for cell in executed["cells"] for o in cell.get("outputs", ())]
     records = [o["data"][FIGURE_MIME] for o in outputs if FIGURE_MIME in o.get("data", {})]
     for record in records:
-        table = pd.read_csv(io.StringIO(record["csv"] or "\n"), skip_blank_lines=False)
-        if REPLICATES in table:
-            yield record["name"], table[table[REPLICATES].notna()].dropna(axis="columns", how="all")
+        table = pd.read_csv(io.StringIO(record["csv"])) if record["csv"] else pd.DataFrame()
+        points = table.dropna(subset=[REPLICATES]) if REPLICATES in table else table[:0]
+        if len(points):
+            yield record["name"], points.dropna(axis="columns", how="all")

@@ -510,8 +510,9 @@ def commit(root: Path) -> str:
     git = shutil.which("git")
     if git is None:
         return "unknown"
+    describe = ["describe", "--always", "--exclude=*", "--dirty=+changes", "--abbrev=10"]  # no tags
     done = subprocess.run(
-        [git, "-C", str(root), "describe", "--always", "--dirty=+changes", "--abbrev=10"],
+        [git, "-C", str(root), *describe],
         capture_output=True,
         text=True,
     )

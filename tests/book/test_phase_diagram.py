@@ -15,6 +15,7 @@ from tests.tolerances import IDENTITY, PRINTED, ROOT
 STATIC = "book/_static"
 THEORY, WIDGET = "phase_theory.js", "phase_diagram.js"
 NAMES = ["alpha", "kappa", "tau", "rho", "penalty"]
+NAMED = ("STEPS", "STRIP")  # numbers that the axes of the widget are made of
 MAX_BYTES = 25_000
 # One wrong sign, factor, branch or argument each.
 PLANTED = [
@@ -104,6 +105,12 @@ def test_errors_close_to_the_threshold_equal_those_of_the_library(js):
     assert agrees(js, np.array([*points, [10, 0.5, 1, 0.01, 1e-6]]))
 
 
+def test_ridges_that_newton_alone_would_miss_equal_those_of_the_library(js):
+    """Long contexts, few tasks and little ridge: steps that leave the bracket, on either side."""
+    points = [[8700, 0.086, 0.25, 0.096, 6.6e-4], [14, 0.058, 0.29, 0.0024, 1e-6]]
+    assert agrees(js, np.array([*points, [2900, 0.066, 0.11, 0.004, 2.7e-6]]))
+
+
 @pytest.mark.parametrize(("right", "wrong"), PLANTED)
 def test_comparison_sees_a_planted_error(source, rng, right, wrong):
     assert source[THEORY].count(right) == 1
@@ -142,7 +149,9 @@ REGIMES = [
     ((2, 0.25, 20, 0.5, 0), "memorising"),
     ((0.05, 2, 20, 0.01, 0), "nothing"),
     ((10, 1, 100, 0.5, 0), "between"),
+    ((5500, 1.2, 4.9, 1.8, 5e-4), "between"),  # longer is worse, but not for want of tasks
     ((100, 10, 20, 0.01, 0), "learning"),
+    ((5900, np.inf, 0.19, 0.003, 0), "learning"),  # 0.81 of predicting zero
     ((10, np.inf, 0.749, 0.01, 0), "learning"),
     ((10, np.inf, 0.751, 0.01, 0), "peak"),
     ((10, np.inf, 1.333, 0.01, 0), "peak"),
@@ -183,6 +192,23 @@ def test_scripts_leave_one_global_name(js, source):
         if name != "phaseTheory":
             with pytest.raises(JSEvalException):
                 js.eval(name)
+
+
+def test_every_stop_of_a_slider_survives_in_the_address(js, source):
+    """Also what a click on the map sets: numbers are rounded, and ends may be rounded up.
+
+    The mark on the map stands where the click was.
+    """
+    steps, strip = (re.search(rf"const {n} = ([\d.]+);", source[WIDGET])[1] for n in NAMED)
+    part = source[WIDGET].split("\n  const clamp")[1].split("\n  const NAMES")[0]
+    js.eval(f"const STEPS = {steps}, STRIP = {strip}; const clamp{part}")
+    stops = "Array.from({ length: a.max + 1 }, (_, i) => i)"
+    clicks = "Array.from({ length: 1001 }, (_, i) => round(a.raw(i / 1000)))"
+    wrong = f"{stops}.filter((i) => !a.holds(a.at(i)) || a.index(a.at(i)) !== i).length"
+    lost = f"{clicks}.filter((v) => !a.holds(v) || round(a.raw(a.unit(v))) !== v).length"
+    found = js.eval(f"JSON.stringify(Object.values(AXES).map((a) => [a.max, {wrong}, {lost}]))")
+    assert [row[1:] for row in json.loads(found)] == [[0, 0]] * len(NAMES)
+    assert min(row[0] for row in json.loads(found)) > 100
 
 
 def test_colours_are_those_of_cividis(source):

@@ -64,7 +64,7 @@ def alignment(
     Raises
     ------
     ValueError
-        If shapes do not match, an argument is out of its range, or gamma is zero.
+        If shapes do not match, an argument is out of its range, or a matrix is zero.
 
     Notes
     -----
@@ -97,6 +97,8 @@ def _memory_filter(task_moment: Floats, n_context: float, rho: float) -> Floats:
     dim = len(task_moment)
     if task_moment.shape != (dim, dim):
         raise ValueError(f"task_moment must be square, got shape {task_moment.shape}")
+    if not task_moment.any():
+        raise ValueError("task_moment must not be zero: there is no task to memorise")
     x = (1.0 + scalar("rho", rho)) * dim / scalar("n_context", n_context, open_=True)
     return np.asarray(np.linalg.solve(task_moment + x * np.eye(dim), task_moment))
 

@@ -115,11 +115,13 @@ def _line(
     rho: float,
 ) -> ContextLine:
     """Return the line of any error that is affine in the features' second moment."""
-    one, limit = (
-        error(attention_moments(task_mean, task_moment, n_context=n_context, noise_var=rho))
+    one, endless = (
+        attention_moments(task_mean, task_moment, n_context=n_context, noise_var=rho)
         for n_context in (1.0, _ENDLESS)
     )
-    return ContextLine(limit, (one - limit) / len(task_mean))
+    # Both errors subtracted would leave no digit of the slope where gamma is small.
+    spread = AttentionMoments(np.zeros_like(one.cross), one.gram - endless.gram, 0.0)
+    return ContextLine(error(endless), error(spread) / len(task_mean))
 
 
 def simulate_contexts(
@@ -240,8 +242,8 @@ def context_transfer(
     x, kappa, tau, rho, penalty = checked_ratios(alpha, kappa, tau, rho, penalty)
     check_threshold(tau, penalty)
     alpha_test = positive_array("alpha_test", alpha_test, infinite=True)
+    check_broadcast(alpha=x, kappa=kappa, tau=tau, rho=rho, penalty=penalty, alpha_test=alpha_test)
     x_test = (1.0 + rho) / alpha_test
-    check_broadcast(alpha=x, kappa=kappa, tau=tau, rho=rho, penalty=penalty, alpha_test=x_test)
     xi = np.asarray(effective_ridge(alpha, kappa, tau, rho, penalty))
     kept = kept_share(xi, tau, penalty)
     errors = transfer_at(xi, kept, (x, x_test), kappa, tau, rho)

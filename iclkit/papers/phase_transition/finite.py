@@ -26,7 +26,6 @@ __all__ = [
     "Sizes",
     "finite_readout",
     "finite_size",
-    "new_task_moments",
     "population_error",
     "pretrain",
     "reduce_attention",
@@ -224,9 +223,11 @@ def finite_readout(
     Notes
     -----
     The deterministic equivalent of ridge regression on the features ``x_query (x) v``, with the
-    exact moments A and C of the realised pool: with eigenvalues a of A,
+    exact moments A and C of the realised pool: with the positive eigenvalues a of A (all d + 1,
+    or d for a single task without label noise, where ``w^T h = d s``),
     ``lambda = xi (1 - (d/n) sum a/(a + xi))``, ``mean = C (A + xi)^-1``,
-    ``idg = e(mean) / (1 - (d/n) sum a^2/(a + xi)^2)``, ``spread = idg (d/n) A (A + xi)^-2``.
+    ``idg = e(mean) / (1 - (d/n) sum a^2/(a + xi)^2)``, ``spread = idg (d/n) A (A + xi)^-2``;
+    the denominator is computed as ``lambda/xi + xi (d/n) sum a/(a + xi)^2``, without cancellation.
 
     References
     ----------
@@ -242,26 +243,28 @@ def finite_readout(
     n_prompts = scalar("n_prompts", n_prompts, open_=True)
     penalty = scalar("penalty", penalty)
     pool = attention_moments(task_mean, task_moment, n_context=n_context, noise_var=rho)
-    dim = len(pool.cross)
-    if penalty == 0 and n_prompts == dim * (dim + 1):
+    dim, (spectrum, basis) = len(pool.cross), _directions(pool.gram)
+    if penalty == 0 and n_prompts == dim * len(spectrum):
         raise ValueError(
-            f"n_prompts must differ from d (d + 1) where penalty is 0, got {n_prompts:g}: "
-            "the errors diverge there; use a penalty > 0"
+            "n_prompts must differ from d (d + 1) where penalty is 0 (from d^2 for a single task "
+            f"without noise), got {n_prompts:g}: the errors diverge there; use a penalty > 0"
         )
-    return _readout_law(pool, n_prompts / dim**2, penalty)
-
-
-def _readout_law(pool: AttentionMoments, tau: float, penalty: float) -> ReadoutLaw:
-    """Return the law of gamma for features with the moments `pool`."""
-    spectrum, basis = np.linalg.eigh(pool.gram)
-    xi = _finite_ridge(spectrum, tau, penalty)
+    tau = n_prompts / dim**2
+    xi = _finite_ridge(spectrum, dim, tau, penalty)
     inverse = 1.0 / (spectrum + xi)
     mean = (pool.cross @ basis * inverse) @ basis.T
-    at = _spectral_traces(np.asarray(xi), spectrum)
-    idg = readout_error(mean, pool) / (1.0 - float(at.kept - xi * at.slope) / tau)
-    noise = idg / (tau * len(pool.cross)) * spectrum * inverse**2
-    kept = max(0.0, 1.0 - float(at.kept) / tau)
+    at = _spectral_traces(np.asarray(xi), spectrum, dim)
+    kept = penalty / xi if penalty > 0 else max(0.0, 1.0 - len(spectrum) / n_prompts * dim)
+    idg = readout_error(mean, pool) / (kept + xi * float(at.slope) / tau)
+    noise = idg / (tau * dim) * spectrum * inverse**2
     return ReadoutLaw(mean, (basis * noise) @ basis.T, idg, kept)
+
+
+def _directions(gram: Floats) -> tuple[Floats, Floats]:
+    """Return eigenvalues and eigenvectors of the features, without directions that none has."""
+    spectrum, basis = np.linalg.eigh(gram)
+    seen = spectrum > len(gram) * np.finfo(np.float64).eps * spectrum[-1]
+    return spectrum[seen], basis[:, seen]
 
 
 def finite_size(
@@ -314,35 +317,37 @@ def finite_size(
         task_mean, task_moment, n_prompts=n_prompts, n_context=n_context, rho=rho, penalty=penalty
     )
     length = n_context if n_context_test is None else n_context_test
-    icl = law.error(new_task_moments(len(law.mean), n_context=length, noise_var=rho))
+    icl = law.error(_new_task_moments(len(law.mean), n_context=length, noise_var=rho))
     if n_context_test is None:
         return FiniteErrors(icl, law.idg)
     pool = attention_moments(task_mean, task_moment, n_context=length, noise_var=rho)
     return FiniteErrors(icl, law.error(pool))
 
 
-def new_task_moments(dim: int, *, n_context: float, noise_var: float) -> AttentionMoments:
+def _new_task_moments(dim: int, *, n_context: float, noise_var: float) -> AttentionMoments:
     """Return the exact moments of the features for new tasks, uniform on the sphere."""
     return attention_moments(np.zeros(dim), np.eye(dim), n_context=n_context, noise_var=noise_var)
 
 
-def _finite_ridge(spectrum: Floats, tau: float, penalty: float) -> float:
-    """Return the effective ridge for features with d + 1 eigenvalues."""
-    dim = len(spectrum) - 1
-    size = 1.0 + 1.0 / dim
+def _finite_ridge(spectrum: Floats, dim: int, tau: float, penalty: float) -> float:
+    """Return the effective ridge for features with these eigenvalues."""
+    size = len(spectrum) / dim
     if penalty == 0 and tau > size:
         return 0.0
     mean = float(spectrum.mean())
     return float(
         solve_ridge(
-            lambda xi: _spectral_traces(xi, spectrum), mean, tau=tau, penalty=penalty, size=size
+            lambda xi: _spectral_traces(xi, spectrum, dim),
+            mean,
+            tau=tau,
+            penalty=penalty,
+            size=size,
         )
     )
 
 
-def _spectral_traces(xi: Floats, spectrum: Floats) -> Traces:
-    """Return the traces, divided by d, of d + 1 eigenvalues at xi."""
-    dim = len(spectrum) - 1
+def _spectral_traces(xi: Floats, spectrum: Floats, dim: int) -> Traces:
+    """Return the traces, divided by d, at xi."""
     inverse = 1.0 / (spectrum + xi)
     kept = spectrum * inverse
     sums = (kept.sum(), np.sum(xi * inverse), np.sum(kept * inverse))

@@ -78,7 +78,7 @@ def leave_out(
     ------
     ValueError
         If the shapes do not match, an entry is not finite, `penalty` is negative, there is only
-        one group, or a refit is not determined (then a penalty > 0 helps).
+        one group or prompt, or a refit is not determined (then a penalty > 0 helps).
 
     Notes
     -----
@@ -114,15 +114,18 @@ def leave_out(
 
 def _parts(groups: ArrayLike | None, n: int) -> list[Rows] | None:
     """Return the rows of each group; None for single rows."""
+    if n < 2:
+        raise ValueError("prompts must be at least two, got one: no prompt is left to fit")
     if groups is None:
         return None
-    numbers = finite_array("groups", groups, ndim=1)
-    if len(numbers) != n:
-        raise ValueError(f"groups must have one number per prompt, {n}, got {len(numbers)}")
-    names = np.unique(numbers)
+    found = len(finite_array("groups", groups, ndim=1))
+    if found != n:
+        raise ValueError(f"groups must have one number per prompt, {n}, got {found}")
+    names, member = np.unique(np.asarray(groups), return_inverse=True)  # no floats: all digits
     if len(names) < 2:
         raise ValueError("groups must be at least two, got one: no prompt is left to fit")
-    return [np.flatnonzero(numbers == name) for name in names]
+    rows = np.argsort(member, kind="stable")
+    return np.split(rows, np.cumsum(np.bincount(member))[:-1])
 
 
 # ------------------------------------------------------------------ few prompts

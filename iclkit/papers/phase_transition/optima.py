@@ -146,8 +146,9 @@ def best_training(
     Returns
     -------
     BestContext
-        ``(alpha, value)`` of the least error over all alpha. At the ends alpha is 0, where the
-        model predicts nothing at the price of ``1 + rho``, or infinity, with the value at 1e9.
+        ``(alpha, value)`` of the least error over all alpha. At the ends alpha is 0, which
+        stands for contexts below 0.001 and for a model that predicts nothing at the price of
+        ``1 + rho``, or infinity, with the value at 1e9.
 
     Raises
     ------
@@ -377,7 +378,8 @@ def best_penalty(
     """
     which = _field(error)
     x, kappa, tau, rho, _ = checked_ratios(alpha, kappa, tau, rho, 0.0)
-    grids = np.broadcast_arrays(x, _test_noise(alpha_test, x, rho), kappa, tau, rho)
+    x_test = _test_noise(alpha_test, x, kappa, tau, rho)
+    grids = np.broadcast_arrays(x, x_test, kappa, tau, rho)
     cells = tuple(part.ravel() for part in grids)
     penalty, value = np.empty(cells[0].shape), np.empty(cells[0].shape)
     for rows in _blocks(len(penalty), max(1, _BLOCK // len(_SHIFTS))):
@@ -386,12 +388,14 @@ def best_penalty(
     return BestPenalty(penalty.reshape(shape)[()], value.reshape(shape)[()])
 
 
-def _test_noise(alpha_test: ArrayLike | None, x: Floats, rho: Floats) -> Floats:
+def _test_noise(
+    alpha_test: ArrayLike | None, x: Floats, kappa: Floats, tau: Floats, rho: Floats
+) -> Floats:
     """Return the context noise of the test: x itself unless another length is given."""
     if alpha_test is None:
         return x
     alpha_test = positive_array("alpha_test", alpha_test, infinite=True)
-    check_broadcast(alpha_test=alpha_test, others=x)
+    check_broadcast(alpha=x, kappa=kappa, tau=tau, rho=rho, alpha_test=alpha_test)
     return (1.0 + rho) / alpha_test
 
 

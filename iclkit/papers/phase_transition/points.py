@@ -22,6 +22,7 @@ def published(figure: str) -> dict[str, NDArray[np.float64] | NDArray[np.str_]]:
         ``"figure1"``: simulations at d = 100 behind panels A and B, from the authors' run logs.
         ``"figure1_demo"``, ``"figure4_demo"``: demonstration rows of their released code at
         small d, which are not the data of the printed figures.
+        ``"figure5a"``: trained full linear attention at d = 20 and 40.
 
     Returns
     -------

@@ -115,6 +115,13 @@ def test_the_legend_names_levels_and_kinds_once():
     assert all(axes.get_legend() is None for axes in fig.axes)
 
 
+def test_a_single_kind_is_not_named():
+    fig = plots.curves(THEORY, **AXES)
+    names = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert names
+    assert "theory" not in names
+
+
 def test_published_markers_are_open_and_runs_filled():
     axes = figure().axes[0]
     faces = [line.get_markerfacecolor() for line in axes.lines if line.get_marker() == "o"]
@@ -123,9 +130,9 @@ def test_published_markers_are_open_and_runs_filled():
 
 
 def test_paper_size_is_drawn_as_crosses_under_its_own_name():
-    fig = plots.curves(THEORY, RUNS, None, RUNS, labels=("theory",), **AXES)
+    fig = plots.curves(THEORY, RUNS, None, RUNS, labels=("formula",), **AXES)
     names = [text.get_text() for text in fig.legends[0].get_texts()]
-    assert names[-3:] == ["theory", "simulation", "paper size"]
+    assert names[-3:] == ["formula", "simulation", "paper size"]
     assert sum(line.get_marker() == "x" for line in fig.axes[0].lines) == 2
 
 

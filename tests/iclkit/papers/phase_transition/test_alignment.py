@@ -75,6 +75,16 @@ def test_the_finite_equivalent_tends_to_the_theory(kappa, tau, penalty, rng):
     assert found == pytest.approx(tuple(theory), rel=0.02)  # terms of order 1/d, up to 6/d
 
 
+def test_the_finite_power_leaves_out_the_last_column(rng):
+    pool = sphere_tasks(3, 5, rng=rng)
+    at = {"n_prompts": 40, "n_context": 15, "rho": 0.1, "penalty": 0.1}
+    order = pt.finite_alignment(pool.mean, pool.second_moment, **at)
+    law = pt.finite_readout(pool.mean, pool.second_moment, **at)
+    power = sum(law.spread[j, j] + sum(law.mean[i, j] ** 2 for i in range(5)) / 5 for j in range(5))
+    assert order.power == pytest.approx(power, rel=IDENTITY)
+    assert order.learning == pytest.approx(np.trace(law.mean) / 5 / power**0.5, rel=IDENTITY)
+
+
 @pytest.mark.parametrize(("kappa", "memory", "learning"), [(0.5, 0.82, 0.57), (2, 0.95, 0.94)])
 def test_simulation_has_its_reference_values(kappa, memory, learning, rng):  # LU-X4
     cell = CELL | {"d": 40, "kappa": kappa}
@@ -114,6 +124,10 @@ def test_integer_arrays_work():
         (lambda: pt.alignment(np.eye(2), np.eye(2), n_context=4, rho=0), r"shape \(2, 3\), got"),
         (lambda: pt.alignment(np.zeros((2, 3)), np.eye(2), n_context=4, rho=0), "not be zero"),
         (lambda: pt.alignment(np.eye(2, 3), np.ones((2, 3)), n_context=4, rho=0), "must be square"),
+        (
+            lambda: pt.alignment(np.eye(2, 3), np.zeros((2, 2)), n_context=4, rho=0),
+            "task_moment must not be zero",
+        ),
         (lambda: pt.alignment(np.eye(2, 3), np.eye(2), n_context=0, rho=0), "n_context must be"),
         (lambda: pt.alignment(np.eye(2, 3), np.eye(2), n_context=4, rho=-1), "rho must be"),
         (lambda: pt.alignment_curve(1, 0, 2, 0.1), "kappa must be > 0"),

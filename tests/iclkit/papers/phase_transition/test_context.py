@@ -55,6 +55,13 @@ def test_more_context_at_test_time_never_hurts(seed):
     assert all(pt.context_line(gamma, rho=0.0, **tasks).slope > 0 for tasks in _tasks(pool))
 
 
+@pytest.mark.parametrize("scale", [1, 1e-5, 1e-9])
+def test_the_slope_keeps_its_digits_where_the_model_predicts_little(scale):
+    tasks = {"task_mean": np.zeros(5), "task_moment": np.eye(5)}
+    line = pt.context_line(scale * np.eye(5, 6), rho=0.1, **tasks)
+    assert line.slope == pytest.approx(scale**2 * (1 + 1.1 * 5) / 5, rel=IDENTITY, abs=0)
+
+
 # ------------------------------------------------------------------ theory
 
 
@@ -212,6 +219,14 @@ def test_the_tuned_ridge_for_its_own_context_is_the_usual_one():
         (
             lambda: pt.context_transfer([1, 2], 2, 3, 0.1, alpha_test=[1, 2, 3]),
             "must broadcast together",
+        ),
+        (
+            lambda: pt.context_transfer(5, 2, 3, [0.1, 0.2], alpha_test=[1, 2, 3]),
+            r"must broadcast together.* alpha_test \(3,\)",
+        ),
+        (
+            lambda: pt.best_penalty(5, [1, 2], 3, 0.1, alpha_test=[1, 2, 3]),
+            r"must broadcast together.* kappa \(2,\).* alpha_test \(3,\)",
         ),
         (lambda: pt.best_training(0, 2, 3, 0.1), "alpha_test must be > 0"),
         (lambda: pt.best_training(1, 2, 1, 0.1), "tau must not be 1"),

@@ -7,8 +7,8 @@ from iclkit.features import attention_features
 from iclkit.moments import attention_moments
 from iclkit.papers import phase_transition as pt
 from iclkit.prompts import sphere_tasks
-from tests.oracles import linear_attention_readout
-from tests.tolerances import IDENTITY, PRINTED, SIGMAS
+from tests.oracles import bilinear_ridge_obvious, linear_attention_readout
+from tests.tolerances import IDENTITY, PRINTED, ROUTES, SIGMAS
 
 GAMMA = [[0.5, 0.1, 0, 0.05], [0, 0.4, -0.1, 0], [0.2, 0, 0.3, 0.1]]
 ISOTROPIC = {"task_mean": [0, 0, 0], "task_moment": np.eye(3)}
@@ -92,6 +92,44 @@ def test_the_law_of_the_readout_contains_its_own_error(rng):
     assert np.all(np.linalg.eigvalsh(law.spread) > 0)
 
 
+def test_what_is_kept_keeps_its_digits():
+    """For few prompts and little ridge it is proportional to the ridge."""
+    at = {"n_prompts": 36, "n_context": 24, "rho": 0.1}
+    kept = [
+        pt.finite_readout(np.zeros(8), np.eye(8), **at, penalty=penalty).kept / penalty
+        for penalty in (1e-13, 1e-15)
+    ]
+    assert kept[0] == pytest.approx(kept[1], rel=IDENTITY)
+    assert pt.finite_readout(np.zeros(8), np.eye(8), **at).kept == 0
+
+
+@pytest.mark.parametrize("n_prompts", [10, 18, 20, 60])  # fewer and more than d^2 and d (d + 1)
+def test_one_task_without_noise_is_continuous_in_the_penalty(n_prompts, rng):
+    """There w^T h = d s: one direction of the features is missing."""
+    pool, at = sphere_tasks(1, 4, rng=rng), {"n_prompts": n_prompts, "n_context": 8, "rho": 0}
+    none = pt.finite_size(pool.mean, pool.second_moment, **at)
+    tiny = pt.finite_size(pool.mean, pool.second_moment, **at, penalty=1e-10)
+    assert none == pytest.approx(tiny, rel=1e-6)
+
+
+def test_one_task_with_little_noise_has_all_directions(rng):
+    """The one that noise brings is fitted from hardly any signal, and new tasks use it."""
+    pool = sphere_tasks(1, 4, rng=rng)
+    noisy = pt.finite_size(pool.mean, pool.second_moment, n_prompts=60, n_context=8, rho=1e-10)
+    assert noisy.icl > 1e6
+
+
+def test_one_task_without_noise_has_the_errors_of_simulation(rng):
+    cell = {"d": 20, "alpha": 5, "kappa": 0.05, "tau": 2, "penalty": 0}
+    rows = [pt.simulate(**cell, rho=0, rng=rng) for _ in range(20)]
+    runs = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    for error in ("icl", "idg"):
+        excess, stderr = _excess(runs, error)
+        assert abs(excess) < 2 / 20 + SIGMAS * stderr  # terms of order 1/d
+    alone = pt.finite_size([1], [[1]], n_prompts=5, n_context=4, rho=0)
+    assert np.isfinite(alone).all()
+
+
 def test_with_endless_data_the_readout_is_the_best_filter(rng):
     pool = sphere_tasks(5, 8, rng=rng)
     at = {"n_prompts": 1e15, "n_context": 24, "rho": 0.1}
@@ -118,6 +156,16 @@ def test_a_simulation_tests_a_pretrained_model(kappa):
     assert len(model.y) == model.size.n_prompts == 128
     residual = model.y - np.einsum("ni,ij,nj->n", model.x_query, model.gamma, model.v)
     assert errors["train"] == pytest.approx(np.mean(residual**2), rel=IDENTITY)
+
+
+def test_pretraining_is_ridge_on_noisy_contexts_and_labels(rng):
+    cell = {"d": 5, "alpha": 4, "kappa": 2, "tau": 40, "rho": 1.5, "penalty": 0.3}
+    model = pt.pretrain(**cell, rng=rng)
+    want = bilinear_ridge_obvious(model.x_query, model.v, model.y, 1000 / 5 * 0.3)
+    assert model.gamma == pytest.approx(want, rel=ROUTES)
+    # labels are N(0, 1 + rho), and the last feature is the mean square of 20 of them
+    for squares, n in ((model.v[:, -1], 20 * 1000), (model.y**2, 1000)):
+        assert abs(squares.mean() / 2.5 - 1) < SIGMAS * np.sqrt(2 / n)
 
 
 def test_the_mean_and_the_spread_of_trained_readouts_are_those_of_the_law(rng):
@@ -222,6 +270,11 @@ def _finite(**changes):
         (lambda: _simulate(d=2.5), TypeError, "d must be an integer, got 2.5"),
         (lambda: _simulate(rng=0), TypeError, "rng must be a numpy.random.Generator"),
         (lambda: _finite(n_prompts=6), ValueError, r"n_prompts must differ from d \(d \+ 1\)"),
+        (
+            lambda: pt.finite_size([1, 1], np.ones((2, 2)), n_prompts=4, n_context=3, rho=0),
+            ValueError,
+            r"\(from d\^2 for a single task without noise\), got 4",
+        ),
         (lambda: _finite(n_prompts=0), ValueError, "n_prompts must be .*> 0"),
         (
             lambda: pt.population_error(np.eye(3), n_context=6, rho=0.1, **ISOTROPIC),

@@ -52,6 +52,17 @@ def test_groups_of_one_prompt_are_prompts(tau, rng):
     assert grouped.gcv == pytest.approx(singly.gcv, rel=IDENTITY)
 
 
+@pytest.mark.parametrize("n", [12, 40])
+def test_groups_are_told_apart_by_all_their_digits(n, rng):
+    data = rng.standard_normal((n, 4)), rng.standard_normal((n, 5)), rng.standard_normal(n)
+    task = rng.permutation(n) % 5
+    want = _refits(*data, 0.5, task)
+    for numbers in (task, 2**60 - 7 * task, task > 1):
+        same = want if len(np.unique(numbers)) > 2 else _refits(*data, 0.5, numbers)
+        found = pt.leave_out(*data, 0.5, groups=numbers).residual
+        assert found == pytest.approx(same, rel=ROUTES)
+
+
 @pytest.mark.parametrize("n", [19, 20, 21, 600])  # both routes, on both sides; several blocks
 def test_both_routes_agree_with_the_hat_matrix(n, rng):
     x, v = rng.standard_normal((n, 4)), rng.standard_normal((n, 5))
@@ -62,6 +73,13 @@ def test_both_routes_agree_with_the_hat_matrix(n, rng):
     found = pt.leave_out(x, v, y, penalty)
     assert found.residual == pytest.approx(fitted / left, rel=1e-9)
     assert found.gcv == pytest.approx(np.mean(fitted**2) / np.mean(left) ** 2, rel=1e-9)
+
+
+@pytest.mark.parametrize("m", [2, 5])  # 3 prompts for 2 and for 5 parameters
+def test_a_small_ridge_determines_a_refit(m):
+    v = np.eye(m)[[0, 0, 1]]
+    alone = pt.leave_out(np.ones((3, 1)), v, np.ones(3), 1e-10)
+    assert alone.residual == pytest.approx([0, 0, 1], abs=1e-9)
 
 
 def test_gcv_undoes_the_shrinkage_of_the_training_error(rng):
@@ -133,10 +151,6 @@ def test_integer_arrays_work():
 ONES = np.ones((4, 1))
 
 
-def _two_directions(**options):
-    return pt.leave_out(np.ones((6, 1)), np.eye(2)[[0, 0, 0, 0, 1, 1]], np.ones(6), 0, **options)
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -145,6 +159,7 @@ def _two_directions(**options):
         (lambda: pt.leave_out(ONES, ONES, np.full(4, np.nan), 1), "y must be finite"),
         (lambda: pt.leave_out(ONES, ONES, np.ones(4), 1, groups=[0, 1]), "one number per prompt"),
         (lambda: pt.leave_out(ONES, ONES, np.ones(4), 1, groups=np.ones(4)), "at least two"),
+        (lambda: pt.leave_out([[1]], [[1]], [1], 1), "no prompt is left to fit"),
         # equal prompts without ridge: the kernel is singular
         (
             lambda: pt.leave_out(np.ones((3, 2)), np.ones((3, 2)), np.ones(3), 0),

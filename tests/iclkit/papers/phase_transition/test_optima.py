@@ -73,7 +73,9 @@ def test_best_penalty_has_its_reference_values(kappa, error, penalty, value):
 
 
 def test_best_penalty_at_fresh_tasks_is_the_closed_form():  # LU-T4
-    alpha, tau, rho = np.array([10, 2, 50.0]), np.array([0.9, 3, 0.3]), np.array([0.01, 0.2, 0.05])
+    # at tau = 100 the gain is 2e-5 of the error
+    alpha, tau = np.array([10, 2, 50.0, 10]), np.array([0.9, 3, 0.3, 100])
+    rho = np.array([0.01, 0.2, 0.05, 0.1])
     best = pt.best_penalty(alpha, np.inf, tau, rho)
     assert best.penalty == pytest.approx(pt.fresh_task_penalty(alpha, tau, rho), rel=MINIMUM)
     assert best.penalty * 1.001 != pytest.approx(

@@ -32,8 +32,17 @@ def test_demonstration_rows_are_marked_as_such():
     assert all("demonstration" in note for note in [*gaps["note"], *errors["note"]])
 
 
+def test_figure_5a_peaks_where_the_rank_says():  # LU-F6
+    points = published("figure5a")
+    for d in (20, 40):
+        own = points["d"] == d
+        peak = points["tau"][own][np.argmax(points["icl"][own])]
+        assert abs(peak - (d**2 + 4 * d + 2) / d**2) < 0.05
+    assert points["icl_stderr"][0] == pytest.approx(0.153)
+
+
 def test_every_point_names_its_source():
-    for figure in ("figure1", "figure1_demo", "figure4_demo"):
+    for figure in ("figure1", "figure1_demo", "figure4_demo", "figure5a"):
         assert all("Pehlevan-Group" in source for source in published(figure)["source"])
 
 
