@@ -347,7 +347,7 @@ def _inputs(network: Network, tokens: Tensor) -> tuple[Tensor, ...]:
 def _forward(network: Network, weights: Weights, inputs: tuple[Tensor, ...]) -> Tensor:
     if network.attention == "linear":
         return _linear(network, weights, *inputs)
-    return _softmax(network, weights, inputs[0].movedim(1, -1))
+    return _softmax(network, weights, inputs[0].movedim(1, -1).contiguous())
 
 
 def _linear(network: Network, weights: Weights, moment: Tensor, query: Tensor) -> Tensor:

@@ -149,10 +149,10 @@ class="${kind}" d="M1 5H33"/></svg>${text}`;
 <tbody class="pd-table"></tbody></table></details>`;
   };
 
-  // The plot area of an svg, where the style sheet puts the canvas, and what is around it.
+  // The plot area of an svg, where the style sheet puts the canvas.
   const frame = (svg) => {
     const [left, top, right, bottom] = [48, 8, svg.clientWidth - 16, svg.clientHeight - 42];
-    const [width, height] = [right - left, bottom - top];
+    const [width, height] = [Math.max(0, right - left), bottom - top];
     const x = (u) => left + u * width;
     const y = (u) => bottom - u * height;
     const box = `<rect class="box" x="${left}" y="${top}" width="${width}" height="${height}"/>`;
