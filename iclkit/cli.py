@@ -140,7 +140,7 @@ def ledger(**options: Any) -> None:
 @jobs_option
 @one_line_errors
 def keep_results(names: tuple[str, ...], **options: Any) -> None:
-    """Run notebooks at paper size, unless done, and keep their results in the package."""
+    """Run notebooks at paper size and keep their results."""
     root = repository()
     for done in run_all(names, root, options | {"profile": PROFILE}):
         folder = keep(asdict(done.manifest), read_notebook(done.path), root)
