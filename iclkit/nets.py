@@ -833,7 +833,7 @@ class _Run:
             mine = state["key"] == self.key
             if mine:
                 self.restore(state)
-        except Exception as error:
+        except Exception as error:  # a damaged file can raise nearly anything
             raise ValueError(f"checkpoint {path} is damaged; delete it to start anew") from error
         if not mine:
             raise ValueError(f"checkpoint {path} belongs to another request; give another file")
