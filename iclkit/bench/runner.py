@@ -37,6 +37,7 @@ __all__ = ["BUDGETS", "Budget", "Manifest", "Run", "RunError", "notebook_names",
 PARAMETERS = {"profile", "seed"}
 REPORTED = ("numpy", "scipy", "torch", "pandas", "matplotlib", "papermill")
 ADDED = {"injected-parameters", "papermill-error-cell-tag"}  # cells that papermill puts in
+PARSING = threading.Lock()  # two threads that parse at once can break CPython 3.11's parser
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 STARTED = re.compile(r"Executing Cell (\d+)-")
 
@@ -211,8 +212,9 @@ class Task:
     def key(self, notebook: dict[str, Any]) -> str:
         """Return the key of a run of `notebook` with the sources as they are now."""
         try:
-            check_parameters(self.name, notebook)
-            return cache_key(self.name, notebook, self.parameters, self.root)
+            with PARSING:
+                check_parameters(self.name, notebook)
+                return cache_key(self.name, notebook, self.parameters, self.root)
         except SyntaxError as error:
             where = f"{self.name}: {error.filename}, line {error.lineno}"
             raise RunError(f"{where}: {error.msg}") from error

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 
 import psutil
 import pytest
@@ -208,7 +209,9 @@ def test_being_stopped_leaves_nothing_half_written(place, sent):
     toy.write(place, "02_other", toy.OTHER | {"draw": "import time\ntime.sleep(120)"})
     (place / "_build/cache/run-999999999-left").mkdir(parents=True)
     command = [sys.executable, "-m", "iclkit.cli", "run", "02_other", "--profile", "quick"]
-    process = subprocess.Popen(command, cwd=place, stderr=subprocess.PIPE, text=True)
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a job started by & is deaf
+    options = {"cwd": place, "stderr": subprocess.PIPE, "text": True, "preexec_fn": listen}
+    process = subprocess.Popen(command, **options)
     wait_for(lambda: kernels_of(process))
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(sent)
