@@ -57,8 +57,9 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def guarded(*args: Any, **options: Any) -> None:
         for name in ("SIGTERM", "SIGHUP"):  # clean up as for Ctrl-C; Windows has no SIGHUP
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), signal.default_int_handler)
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                signal.signal(number, signal.default_int_handler)
         try:
             command(*args, **options)
         except (BuildError, LedgerError, RunError, ValueError) as error:

@@ -1,5 +1,7 @@
 """The command line: help, one-line errors, exit codes."""
 
+import signal
+
 import pytest
 from click.testing import CliRunner
 
@@ -62,3 +64,14 @@ def test_clean_deletes_what_was_built(call, tmp_path):
     (place / "_build/cache").mkdir(parents=True)
     assert call("clean", place=place).exit_code == 0
     assert not (place / "_build").exists()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP here")
+@pytest.mark.parametrize("before", [signal.SIG_IGN, signal.SIG_DFL])
+def test_a_command_started_with_nohup_survives_its_terminal(before):
+    kept = signal.signal(signal.SIGHUP, before)
+    try:
+        cli.one_line_errors(lambda: None)()
+        assert (signal.getsignal(signal.SIGHUP) is signal.SIG_IGN) is (before is signal.SIG_IGN)
+    finally:
+        signal.signal(signal.SIGHUP, kept)
