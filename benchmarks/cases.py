@@ -1,4 +1,4 @@
-"""What is compared: the pretraining solver, the sampler, the theory, networks, one large run."""
+"""What is compared: the solver, the sampler, theory, networks, exact risks, one large run."""
 
 import json
 import os
@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from benchmarks.attention import profile_against_dense
+from benchmarks.blocks import Compared, gradient_against_differences, risk_against_sampling
 from benchmarks.large import pretraining_data
 from benchmarks.timing import interleaved
 from benchmarks.trained import Calls, stacked_against_loop, structured_against_literal
@@ -58,6 +60,8 @@ class Sizes:
     n_roots: int
     large: tuple[int, float]
     network: tuple[int, int]
+    block: tuple[int, int]
+    profile: tuple[int, int]
     targets: bool
 
 
@@ -68,6 +72,8 @@ FULL = Sizes(
     n_roots=500,
     large=(100, 20.0),
     network=(20, 12),
+    block=(100, 1_000),
+    profile=(1_000, 4),
     targets=True,
 )
 QUICK = Sizes(
@@ -77,6 +83,8 @@ QUICK = Sizes(
     n_roots=20,
     large=(20, 4.0),
     network=(6, 3),
+    block=(10, 200),
+    profile=(30, 4),
     targets=False,
 )
 
@@ -91,6 +99,7 @@ def all_rows(sizes: Sizes, threads: tuple[int, ...]) -> Iterator[Row]:
         yield sampler_row(sizes)
         yield theory_row(sizes)
         yield from network_rows(sizes)
+        yield from block_rows(sizes)
     yield from large_rows(sizes)
 
 
@@ -183,6 +192,23 @@ def _compared(sizes: Sizes, label: str, calls: Calls, *, target: float) -> Row:
         target if sizes.targets else None,
         difference=_difference(ours.result, obvious.result),
     )
+
+
+def block_rows(sizes: Sizes) -> Iterator[Row]:
+    """Compare exact risks of a block from its matrices with sampling and with differences."""
+    dim, n_prompts = sizes.block
+    sampling = risk_against_sampling(dim, n_prompts, sizes.repeats)
+    yield _scaled(sizes, f"risk, d = {dim}, sampling scaled to 0.1 %", sampling, target=100_000.0)
+    slopes = gradient_against_differences(dim, max(sizes.repeats, 5))
+    yield _scaled(sizes, f"gradient, d = {dim}, differences scaled", slopes, target=10_000.0)
+    calls, label = profile_against_dense(*sizes.profile), f"profile, d = {sizes.profile[0]}"
+    yield _compared(sizes, label, calls, target=100.0)
+
+
+def _scaled(sizes: Sizes, label: str, times: Compared, *, target: float) -> Row:
+    ratio = times.obvious / times.ours
+    goal = target if sizes.targets else None
+    return Row(label, 1, times.ours, times.obvious, ratio, "x", goal, difference=times.difference)
 
 
 def large_rows(sizes: Sizes) -> Iterator[Row]:

@@ -132,6 +132,110 @@ def effective_ridge_scalar(alpha, kappa, tau, rho, penalty):
     return brentq(excess, penalty / 2, 2 * high + penalty, xtol=1e-300, rtol=1e-14)
 
 
+# ------------------------------------------------------------------ linear_block
+
+
+def bayes_by_conditioning(prior, x, y, x_query):
+    """Conditional mean of the query's label given the context's: one joint normal vector."""
+    points = np.vstack([x, x_query])
+    cov = points @ prior.task_cov @ points.T
+    seen = cov[:-1, :-1] + prior.noise_var * np.eye(len(y))
+    surprise = y - x @ prior.task_mean
+    return x_query @ prior.task_mean + cov[-1, :-1] @ np.linalg.inv(seen) @ surprise
+
+
+def block_by_loops(W_P, W_V, W_K, W_Q, W_1, W_2, tokens):
+    """The answer of a linear block to one prompt, sum by sum; W_1 and W_2 may be None."""
+    size, n_context = tokens.shape[1], len(tokens) - 1  # the last token is the query
+
+    def image(W, z):
+        return [sum(W[k][j] * z[j] for j in range(size)) for k in range(len(W))]
+
+    def back(W, s):
+        return [sum(W[k][j] * s[k] for k in range(len(W))) for j in range(size)]
+
+    query, out = image(W_Q, tokens[-1]), list(tokens[-1])
+    for i in range(n_context):
+        key = image(W_K, tokens[i])
+        score = sum(key[k] * query[k] for k in range(len(key))) / n_context
+        value = back(W_P, image(W_V, tokens[i]))
+        out = [out[j] + score * value[j] for j in range(size)]
+    return out[-1] if W_1 is None else back(W_2, image(W_1, out))[-1]
+
+
+def block_risk_by_cubature(prior, W_P, W_V, W_K, W_Q, W_1=None, W_2=None):
+    """Exact risk of the literal network: tensor Gauss-Hermite nodes for every Gaussian variable.
+
+    Squared answers have degree 4 in each variable of task, inputs and noise and 2 in the query,
+    so 3 and 2 nodes integrate exactly.
+    """
+    dim, M = len(prior.task_mean), prior.n_context
+    orders = [3] * (dim + M * dim + M) + [2] * dim
+    z, weight = _tensor_nodes(orders)
+    g, x, eps, query = np.split(z, np.cumsum([dim, M * dim, M]), axis=1)
+    roots = [_symmetric_root(prior.task_cov), _symmetric_root(prior.input_cov)]
+    task = prior.task_mean + g @ roots[0]
+    x, query = x.reshape(-1, M, dim) @ roots[1], query @ roots[1]
+    y = np.einsum("nij,nj->ni", x, task) + np.sqrt(prior.noise_var) * eps
+    E = np.zeros((len(z), dim + 1, M + 1))
+    E[:, :dim, :M], E[:, dim, :M], E[:, :dim, M] = x.swapaxes(1, 2), y, query
+    scores = E[:, :, :M].swapaxes(1, 2) @ (W_K.T @ W_Q) @ E
+    out = E + (W_P.T @ W_V) @ E[:, :, :M] @ scores / M
+    out = out if W_1 is None else (W_2.T @ W_1) @ out
+    error = out[:, -1, -1] - np.einsum("nj,nj->n", query, task)
+    return prior.noise_var + weight @ error**2
+
+
+def heads_risk_by_cubature(prior, heads, *, scratchpad=False):
+    """Exact risk of a literal sum of heads, each a pair of matrices `(W_P^T W_V, W_K^T W_Q)`.
+
+    The nodes of `block_risk_by_cubature`; with a scratchpad tokens are (x, 1, y).
+    """
+    dim, M = len(prior.task_mean), prior.n_context
+    z, weight = _tensor_nodes([3] * (dim + M * dim + M) + [2] * dim)
+    g, x, eps, query = np.split(z, np.cumsum([dim, M * dim, M]), axis=1)
+    root = _symmetric_root(prior.input_cov)
+    task = prior.task_mean + g @ _symmetric_root(prior.task_cov)
+    x, query = x.reshape(-1, M, dim) @ root, query @ root
+    y = np.einsum("nij,nj->ni", x, task) + np.sqrt(prior.noise_var) * eps
+    ones = np.ones((len(z), M + 1, int(scratchpad)))
+    x, y = np.concatenate([x, query[:, None]], axis=1), np.pad(y, ((0, 0), (0, 1)))
+    E = np.concatenate([x, ones, y[..., None]], axis=2).swapaxes(1, 2)
+    keys = E[:, :, :M]  # the query is not a key
+    out = E + sum(PV @ keys @ (keys.swapaxes(1, 2) @ KQ @ E) / M for PV, KQ in heads)
+    error = out[:, -1, -1] - np.einsum("nj,nj->n", query, task)
+    return prior.noise_var + weight @ error**2
+
+
+def _tensor_nodes(orders):
+    rules = [np.polynomial.hermite_e.hermegauss(order) for order in orders]
+    z = np.stack(np.meshgrid(*(nodes for nodes, _ in rules), indexing="ij"), axis=-1)
+    weight = np.ones(1)
+    for _, weights in rules:
+        weight = np.multiply.outer(weight, weights / weights.sum()).ravel()
+    return z.reshape(-1, len(orders)), weight
+
+
+def _symmetric_root(cov):
+    values, vectors = np.linalg.eigh(cov)
+    return vectors @ np.diag(np.sqrt(np.maximum(values, 0))) @ vectors.T
+
+
+def flow_velocity_as_printed(prior, beta, gamma):
+    """Velocity of (beta, gamma) under half the negative gradient, as the paper's appendix reads."""
+    H, Psi, m = prior.input_cov, prior.task_cov, prior.n_context
+    e = beta - prior.task_mean
+    kappa = np.trace(H @ Psi) + prior.noise_var
+    rest = np.eye(len(e)) - gamma @ H
+    H_gamma = rest.T @ H @ rest + H @ gamma.T @ H @ gamma @ H / m
+    H_gamma = H_gamma + np.trace(H @ gamma.T @ H @ gamma) / m * H
+    W_0 = (m + 1) / m * H @ Psi @ H + kappa / m * H
+    outer = np.outer(e, e)
+    slope = H @ gamma @ W_0 - H @ Psi @ H + (m + 1) / m * H @ gamma @ H @ outer @ H
+    slope = slope + (e @ H @ e) / m * H @ gamma @ H - H @ outer @ H
+    return -H_gamma @ e, -slope
+
+
 # ------------------------------------------------------------------ trained networks
 #
 # These use operators alone, so that they take NumPy arrays as well as tensors with gradients.
@@ -194,3 +298,63 @@ def _layer_norm(u, scale, shift):
     mean = sum(u) / len(u)
     spread = sum((u - mean) ** 2) / len(u)
     return (u - mean) / (spread + 1e-6) ** 0.5 * scale + shift
+
+
+def linear_block_by_matrices(weights, tokens):
+    """The bottom-right entry of the linear block's output, by the paper's matrices."""
+    E = tokens.T
+    keys = E[:, :-1]  # the query is not a key
+    scores = keys.T @ weights["W_K"].T @ weights["W_Q"] @ E / keys.shape[1]
+    out = E + weights["W_P"].T @ weights["W_V"] @ keys @ scores
+    return (weights["W_2"].T @ weights["W_1"] @ out if "W_1" in weights else out)[-1, -1]
+
+
+def basic_transformer_by_tokens(weights, tokens, *, layers, residual=True, query_as_key=False):
+    """The answer of softmax layers with ReLU MLPs to one prompt: every token of every layer."""
+    normed = "scale0" in weights
+    hidden = [_dense(weights["embed"], z) if "embed" in weights else z for z in tokens]
+    for layer in range(layers):
+        own = {name[:-1]: w for name, w in weights.items() if name.endswith(str(layer))}
+        norms = list(zip(own["scale"], own["shift"], strict=True)) if normed else [None, None]
+        seen = [_maybe_norm(u, norms[0]) for u in hidden]
+        keys = seen if query_as_key else seen[:-1]
+        hidden = [u + _heads(own, s, keys) for u, s in zip(hidden, seen, strict=True)]
+        if "W_1_" in own:
+            more = [_relu_mlp(own, _maybe_norm(u, norms[1])) for u in hidden]
+            hidden = [u + m if residual else m for u, m in zip(hidden, more, strict=True)]
+    if "readout" not in weights:
+        return hidden[-1][-1]
+    last = (weights["scale"][0], weights["shift"][0]) if normed else None
+    return weights["readout"] @ _maybe_norm(hidden[-1], last)
+
+
+def _maybe_norm(u, scale_and_shift):
+    return u if scale_and_shift is None else _layer_norm(u, *scale_and_shift)
+
+
+def _heads(own, query, keys):
+    """What the heads of a layer add to one token."""
+    added = 0
+    for K, Q, V, P in zip(own["K"], own["Q"], own["V"], own["P"], strict=True):
+        shares = [np.e ** ((K @ u) @ (Q @ query) / len(K) ** 0.5) for u in keys]
+        mixed = sum(share * (V @ u) for share, u in zip(shares, keys, strict=True))
+        added = added + P.T @ (mixed / sum(shares))
+    return added
+
+
+def _relu_mlp(own, u):
+    units = _dense(own["W_1_"], u)
+    return own["W_2_"].T @ ((abs(units) + units) / 2)
+
+
+def attention_profile_dense(phi, mean, noise_var, n_context, b, u0):
+    """Least excess risk of linear attention for given value weights: one dense linear solve."""
+    M, kappa, square, d = n_context, sum(phi) + noise_var, phi @ phi, len(phi)
+    more, power = 1 + 1 / M, b @ b + u0**2 * kappa
+    K = more * (u0**2 * np.diag(phi) + np.outer(b, b)) + power / M * np.eye(d)
+    n = u0 * (more * kappa + (1 + 3 / M) * phi) * b
+    R = u0 * np.diag(phi) + np.outer(b, mean)
+    p = u0 * kappa * mean + phi * b - R.T @ np.linalg.solve(K, n)
+    rho = more * (u0**2 * kappa**2 + b @ (phi * b) + 2 * u0**2 * square)
+    rho += (kappa * power + 2 * u0**2 * square) / M - n @ np.linalg.solve(K, n)
+    return mean @ mean + sum(phi) - np.trace(R.T @ np.linalg.solve(K, R)) - p @ p / rho

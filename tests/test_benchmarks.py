@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as command
+from benchmarks import blocks
 from benchmarks.cases import FULL, QUICK, Row, all_rows
-from benchmarks.timing import interleaved
+from benchmarks.timing import Timed, interleaved
 
 ROW = Row("case", 1, 0.1, 1.0, 10.0, "x", target=5.0, difference=1e-9)
 
@@ -29,7 +30,7 @@ def test_the_quick_version_ends_well(quick):
 
 def test_solver_theory_and_networks_are_compared_with_equal_answers(quick):
     differences = [row["difference"] for row in quick[1]["rows"]]
-    assert sum(difference is not None for difference in differences) == 5
+    assert sum(difference is not None for difference in differences) == 7
     assert all(difference < 1e-6 for difference in differences if difference is not None)
 
 
@@ -43,10 +44,14 @@ def test_the_full_version_has_the_stated_targets():
         ("below", 10.0),
         ("at least", 20.0),
         ("at least", 3.0),
+        ("at least", 100_000.0),
+        ("at least", 10_000.0),
+        ("at least", 100.0),
         ("below", 30.0),
         ("below", 2.0),
     ]
     assert (FULL.dim, FULL.large, FULL.targets) == (80, (100, 20.0), True)
+    assert FULL.block[0] == 100
     assert FULL.n_points >= 10_000
 
 
@@ -75,6 +80,29 @@ def test_a_missed_target_fails_the_command(monkeypatch, tmp_path, capsys):
     assert command.main(["--quick", "--output", str(tmp_path / "bench.json")]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[-1] for line in lines[1:]] == ["ok", "MISSED"]
+
+
+def test_sampling_is_scaled_to_the_accuracy_asked_for(monkeypatch):
+    """Half the error takes four times as long."""
+
+    def in_a_second(calls, **_):
+        return {name: Timed(1.0, call()) for name, call in calls.items()}
+
+    monkeypatch.setattr(blocks, "interleaved", in_a_second)
+    one = blocks.risk_against_sampling(3, 200, 1)
+    monkeypatch.setattr(blocks, "ACCURACY", blocks.ACCURACY / 2)
+    half = blocks.risk_against_sampling(3, 200, 1)
+    assert half.obvious / one.obvious == pytest.approx(4)
+    # squared errors of Gaussian size need 2/accuracy^2 prompts, heavier tails more
+    assert 1e4 < one.obvious < 1e6
+    assert (one.ours, one.difference) == (1.0, None)
+
+
+def test_a_wrong_risk_spoils_the_row(monkeypatch):
+    right = blocks.network_risk
+    monkeypatch.setattr(blocks, "network_risk", lambda *given: 2 * right(*given))
+    assert np.isnan(blocks.risk_against_sampling(3, 2_000, 1).difference)
+    assert blocks.gradient_against_differences(3, 1).difference > 0.1
 
 
 def test_calls_are_interleaved_and_the_median_is_taken():
