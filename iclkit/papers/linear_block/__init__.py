@@ -99,6 +99,7 @@ from iclkit.papers.linear_block.scratchpad import (
     scratchpad_risk,
 )
 from iclkit.papers.linear_block.search import Search, search_weights
+from iclkit.papers.linear_block.wishart import bayes_exact
 
 __all__ = [
     "BayesPredictor",
@@ -129,6 +130,7 @@ __all__ = [
     "attention_minima",
     "attention_profile",
     "bayes_equivalent",
+    "bayes_exact",
     "bayes_lower_bound",
     "bayes_risk",
     "best_heads",

@@ -171,7 +171,7 @@ def _unfinished(state: _State, tolerance: float) -> _State:
     state.step[misled] = _downhill(state.slope)[misled]
     level = steepness <= _LEVEL * state.value
     going = ~idle & ~level & (state.length > _HOPELESS)
-    return _State(*(part[going] for part in state))
+    return _State._make(part[going] for part in state)
 
 
 def _store(found: Found, state: _State) -> None:
