@@ -1,10 +1,11 @@
 // The interactive phase diagram: fills the .phase-diagram element of a page, or leaves it alone if
-// anything fails. Needs phase_theory.js.
+// anything fails. Needs figure_kit.js and phase_theory.js.
 "use strict";
 
 (() => {
   const root = document.querySelector(".phase-diagram");
   if (!root) return;
+  const { clamp, round, each, format, tick, decades, frame, line, key } = figureKit;
 
   const STEPS = 50; // slider steps per decade
   const STRIP = 0.07; // part of an axis that shows its special stop
@@ -39,27 +40,6 @@
     between: "In between. New tasks cost 10 to 100 % more than pool tasks.",
   };
 
-  const clamp = (v, low, high) => Math.min(Math.max(v, low), high);
-  const round = (v) => +v.toPrecision(3);
-  const each = (list, f) => list.map(f).join("");
-  const DIGITS = "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079";
-  const power = (n) => (n < 0 ? "10\u207b" : "10") + each([...`${Math.abs(n)}`], (c) => DIGITS[c]);
-  const minus = (v) => String(v).replace("-", "\u2212");
-  const format = (v, digits = 4) => {
-    const size = Math.abs(v);
-    if (size === Infinity) return "\u221e";
-    if (size === 0 || (size >= 0.001 && size < 1e4)) return minus(+v.toPrecision(digits));
-    const [head, n] = v.toExponential(digits - 1).split("e");
-    return (+head === 1 ? "" : `${minus(+head)}\u00b7`) + power(+n);
-  };
-
-  const tick = (n) => (Math.abs(n) > 3 ? power(n) : String(round(10 ** n)));
-  const decades = (low, high, unit) => {
-    const found = [];
-    for (let n = Math.ceil(low); n <= high; n++) found.push([unit(10 ** n), tick(n)]);
-    return found;
-  };
-
   // A logarithmic axis from 10^low to 10^high; `stop` is one more value beyond one of its ends.
   // A position on it is a slider step (index) or runs from 0 to 1 (unit).
   const axis = (title, low, high, stop) => {
@@ -74,7 +54,9 @@
     };
     const special = stop === undefined ? [] : [[unit(stop), format(stop)]];
     return {
-      title, low, high, stop, unit,
+      title, unit,
+      range: `${format(10 ** low, 2)} to ${format(round(10 ** high))}${
+        stop === undefined ? "" : ` or ${format(stop)}`}`,
       ticks: [...decades(low + first, high, unit), ...special],
       edge: left || right, // where the special stop begins
       max: count + (right < 1 ? 1 : 0),
@@ -97,30 +79,19 @@
   };
   const NAMES = Object.keys(AXES);
 
-  // The state, and its copy in the address. Only what the controls could have set gets through.
   let state = START;
-  const parse = (text) => (/inf/i.test(text) ? Infinity : Number(text || NaN));
+  const CHOICES = { map: Object.keys(MAPS), across: NAMES, up: NAMES, over: NAMES };
   const fromHash = () => {
-    if (!location.hash.startsWith("#diagram:")) return null;
-    const found = { ...START };
-    for (const [name, text] of new URLSearchParams(location.hash.slice(9))) {
-      const fits = name === "map" ? Object.hasOwn(MAPS, text) : NAMES.includes(text);
-      if (NAMES.includes(name) && AXES[name].holds(parse(text))) found[name] = parse(text);
-      else if (["map", "across", "up", "over"].includes(name) && fits) found[name] = text;
-    }
-    return found.across === found.up ? null : found;
+    const found = figureKit.fromHash("diagram", START, AXES, CHOICES);
+    return found && found.across !== found.up ? found : null;
   };
 
   const find = (selector) => root.querySelector(selector);
   const choice = (view, text = view) => `<label>${text} <select data-view="${view}">${
     each(NAMES, (name) => `<option value="${name}">${AXES[name].title}`)}</select></label>`;
-  const key = (kind, text) => `<li><svg aria-hidden="true" width="34" height="10"><path
-class="${kind}" d="M1 5H33"/></svg>${text}`;
-
   const build = () => {
     root.innerHTML = `
-<div class="pd-presets" role="group" aria-label="Presets">${each(Object.keys(PRESETS), (name) =>
-    `<button type="button">${name}</button>`)}</div>
+${figureKit.presets(Object.keys(PRESETS))}
 <div class="pd-plots"><div>
 <fieldset class="pd-choice"><legend>Map of</legend>${each(Object.keys(MAPS), (map) =>
     `<label><input type="radio" name="map" value="${map}" data-view="map">${MAPS[map][0]}</label>`)}
@@ -138,33 +109,12 @@ class="${kind}" d="M1 5H33"/></svg>${text}`;
 </div></div>
 <p class="pd-verdict"></p><p class="pd-numbers"></p>
 <p class="pd-live" role="status" aria-live="polite"></p>
-<div class="pd-sliders">${each(NAMES, (name) => `<div>
-<label for="pd-${name}">${AXES[name].title}</label>
-<output for="pd-${name}" aria-live="off"></output>
-<input id="pd-${name}" type="range" max="${AXES[name].max}" data-slider="${name}"></div>`)}</div>
-<details><summary>All values, and exact entry</summary>
-<table><caption>Type a number and press Enter; infinity is inf.</caption>
-<tbody>${each(NAMES, (name) => `<tr><th scope="row">${AXES[name].title}
-<td><input size="9" aria-label="${AXES[name].title}" data-exact="${name}">`)}</tbody>
-<tbody class="pd-table"></tbody></table></details>`;
+${figureKit.sliders(AXES)}
+${figureKit.entries(AXES, "; infinity is inf")}`;
   };
 
-  // The plot area of an svg, where the style sheet puts the canvas.
-  const frame = (svg) => {
-    const [left, top, right, bottom] = [48, 8, svg.clientWidth - 16, svg.clientHeight - 42];
-    const [width, height] = [Math.max(0, right - left), bottom - top];
-    const x = (u) => left + u * width;
-    const y = (u) => bottom - u * height;
-    const box = `<rect class="box" x="${left}" y="${top}" width="${width}" height="${height}"/>`;
-    return { left, top, right, bottom, width, height, x, y, box };
-  };
-  const line = (points) => "M" + points.map((p) => p.map((v) => v.toFixed(1)).join(" ")).join("L");
-  const surround = (f, across, up) => `${f.box}<path class="edge"
-d="M${f.x(across.edge)} ${f.top}V${f.bottom}M${f.left} ${f.y(up.edge)}H${f.right}"/>
-${each(across.ticks, ([u, t]) => `<text x="${f.x(u)}" y="${f.bottom + 16}">${t}</text>`)}
-${each(up.ticks, ([u, t]) => `<text class="end" x="${f.left - 6}" y="${f.y(u) + 4}">${t}</text>`)}
-<text x="${f.x(0.5)}" y="${f.bottom + 36}">${across.title}</text>
-<text transform="translate(12 ${f.y(0.5)}) rotate(-90)">${up.title}</text>`;
+  const surround = (f, across, up) => figureKit.surround(f, across, up) + `<path class="edge"
+d="M${f.x(across.edge)} ${f.top}V${f.bottom}M${f.left} ${f.y(up.edge)}H${f.right}"/>`;
 
   const palette = CIVIDIS.map((hex) => [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16)));
   const colour = (t) => {
@@ -327,13 +277,7 @@ ${each(up.ticks, ([u, t]) => `<text class="end" x="${f.left - 6}" y="${f.y(u) + 
     find(".pd-numbers").innerHTML = each(rows, ([name, v]) => `<span>${name} <b>${v}</b></span>`);
     rows.push(["inflation by finite data", error(here.inflation)]);
     find(".pd-table").innerHTML = each(rows, ([name, v]) => `<tr><th scope="row">${name}<td>${v}`);
-    for (const name of NAMES) {
-      const [slider, exact] = [find(`#pd-${name}`), find(`[data-exact=${name}]`)];
-      slider.value = AXES[name].index(state[name]);
-      slider.setAttribute("aria-valuetext", format(state[name]));
-      slider.previousElementSibling.textContent = format(state[name]);
-      if (exact !== document.activeElement) exact.value = state[name];
-    }
+    figureKit.show(root, AXES, state);
     find(`[value=${state.map}]`).checked = true;
     for (const name of ["across", "up", "over"]) find(`[data-view=${name}]`).value = state[name];
   };
@@ -348,7 +292,7 @@ ${each(up.ticks, ([u, t]) => `<text class="end" x="${f.left - 6}" y="${f.y(u) + 
   let pause = 0;
   const settle = () => {
     find(".pd-live").textContent = said;
-    history.replaceState(history.state, "", "#diagram:" + new URLSearchParams(state));
+    figureKit.toHash("diagram", state);
   };
   const set = (changes) => {
     state = { ...state, ...changes };
@@ -361,14 +305,6 @@ ${each(up.ticks, ([u, t]) => `<text class="end" x="${f.left - 6}" y="${f.y(u) + 
   const setView = (name, value) => {
     const other = { across: "up", up: "across" }[name];
     set({ ...(state[other] === value && { [other]: state[name] }), [name]: value });
-  };
-
-  const setExact = (box) => {
-    const { title, low, high, stop, holds } = AXES[box.dataset.exact];
-    const also = stop === undefined ? "" : ` or ${format(stop)}`;
-    const rule = `${title}: ${format(10 ** low, 2)} to ${format(round(10 ** high))}${also}`;
-    box.setCustomValidity(holds(parse(box.value)) ? "" : rule);
-    if (box.reportValidity()) set({ [box.dataset.exact]: parse(box.value) });
   };
 
   const moveTo = (event) => {
@@ -398,7 +334,10 @@ ${each(up.ticks, ([u, t]) => `<text class="end" x="${f.left - 6}" y="${f.y(u) + 
       if (view) setView(view, target.value);
       if (exact) target.setCustomValidity("");
     });
-    root.addEventListener("change", ({ target }) => target.dataset.exact && setExact(target));
+    root.addEventListener("change", ({ target }) => {
+      const asked = target.dataset.exact && figureKit.entered(target, AXES);
+      if (asked) set(asked);
+    });
     find(".pd-presets").addEventListener("click", ({ target }) => {
       if (target.matches("button")) set({ ...START, ...PRESETS[target.textContent] });
     });

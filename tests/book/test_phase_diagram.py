@@ -13,10 +13,11 @@ from tests.iclkit.papers.phase_transition.test_theory import REFERENCE
 from tests.tolerances import IDENTITY, PRINTED, ROOT
 
 STATIC = "book/_static"
-THEORY, WIDGET = "phase_theory.js", "phase_diagram.js"
+SCRIPTS = KIT, THEORY, WIDGET = ("figure_kit.js", "phase_theory.js", "phase_diagram.js")
 NAMES = ["alpha", "kappa", "tau", "rho", "penalty"]
 NAMED = ("STEPS", "STRIP")  # numbers that the axes of the widget are made of
-MAX_BYTES = 25_000
+MAX_BYTES = 25_000  # of the figure's own scripts
+MAX_KIT = 6_000
 # One wrong sign, factor, branch or argument each.
 PLANTED = [
     ("b >= 0 ? large : c / large", "b >= 0 ? large : large"),
@@ -35,7 +36,7 @@ PLANTED = [
 @pytest.fixture(scope="module")
 def source(request):
     folder = request.config.rootpath / STATIC
-    return {name: (folder / name).read_text(encoding="ascii") for name in (THEORY, WIDGET)}
+    return {name: (folder / name).read_text(encoding="ascii") for name in SCRIPTS}
 
 
 @pytest.fixture
@@ -177,19 +178,21 @@ def test_pool_errors_peak_at_as_many_prompts_as_the_pool_can_use():
 
 
 def test_scripts_are_small_and_need_no_network(source):
-    assert sum(map(len, source.values())) < MAX_BYTES
+    assert len(source[THEORY]) + len(source[WIDGET]) < MAX_BYTES
+    assert len(source[KIT]) < MAX_KIT
     for text in source.values():
         assert not re.search(r"https?:|\bimport\b|\bfetch\b|\beval\b|\bexport\b", text)
 
 
-def test_scripts_leave_one_global_name(js, source):
+def test_scripts_leave_two_global_names(js, source):
     before = js.eval("Object.keys(globalThis).join()")
     js.eval("const document = { querySelector: () => null }")  # a page without the diagram
+    js.eval(source[KIT])
     js.eval(source[WIDGET])
     assert js.eval("Object.keys(globalThis).join()") == before
     assert js.eval("typeof phaseTheory") == "object"
     for name in re.findall(r"^(?: {2})?const (\w+)", "\n".join(source.values()), re.MULTILINE):
-        if name != "phaseTheory":
+        if name not in ("phaseTheory", "figureKit"):
             with pytest.raises(JSEvalException):
                 js.eval(name)
 
@@ -200,8 +203,10 @@ def test_every_stop_of_a_slider_survives_in_the_address(js, source):
     The mark on the map stands where the click was.
     """
     steps, strip = (re.search(rf"const {n} = ([\d.]+);", source[WIDGET])[1] for n in NAMED)
-    part = source[WIDGET].split("\n  const clamp")[1].split("\n  const NAMES")[0]
-    js.eval(f"const STEPS = {steps}, STRIP = {strip}; const clamp{part}")
+    part = source[WIDGET].split("\n  const axis")[1].split("\n  const NAMES")[0]
+    js.eval(source[KIT])
+    js.eval("const { clamp, round, format, decades } = figureKit")
+    js.eval(f"const STEPS = {steps}, STRIP = {strip}; const axis{part}")
     stops = "Array.from({ length: a.max + 1 }, (_, i) => i)"
     clicks = "Array.from({ length: 1001 }, (_, i) => round(a.raw(i / 1000)))"
     wrong = f"{stops}.filter((i) => !a.holds(a.at(i)) || a.index(a.at(i)) !== i).length"
@@ -221,8 +226,8 @@ def test_colours_are_those_of_cividis(source):
 def test_only_the_page_with_the_diagram_loads_the_scripts(root):
     notebooks = (root / "notebooks").glob("*.ipynb")
     pages = {path.stem: path.read_text(encoding="utf-8") for path in notebooks}
-    parts = ['class=\\"phase-diagram\\"', f"../_static/{THEORY}", f"../_static/{WIDGET}"]
-    for part in parts:
+    parts = ['class=\\"phase-diagram\\"', *(f"../_static/{name}" for name in SCRIPTS)]
+    for part in parts[:1] + parts[2:]:
         assert [name for name, text in pages.items() if part in text] == ["04_past_the_paper"]
     places = [pages["04_past_the_paper"].index(part) for part in parts]
     assert places == sorted(places)
