@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from iclkit.nets import Network, _linear, init_weights, linear_attention, predict, transformer
+from iclkit.nets import Network, init_weights, linear_attention, predict, transformer
 from iclkit.rng import stream
 from tests.oracles import linear_network_all_tokens
 
@@ -20,13 +20,11 @@ def structured_against_literal(dim: int, n_context: int, batch: int) -> Calls:
     """
     network = linear_attention(dim)
     weights, tokens = problem(network, 1, n_context, batch)
-    ones = torch.ones_like(tokens[..., :1])
-    full = torch.cat([ones, tokens], dim=-1)
-    moment, query = full.mT @ full, full[..., -1, :]
+    inputs = network.inputs(tokens)
     alone = {name: w.detach()[0].requires_grad_() for name, w in weights.items()}
     return {
         # what a step of training runs
-        "ours": lambda: gradient(lambda: _linear(network, weights, moment, query), weights),
+        "ours": lambda: gradient(lambda: network.answers(weights, inputs), weights),
         "obvious": lambda: gradient(lambda: linear_network_all_tokens(alone, tokens[0]), alone),
     }
 

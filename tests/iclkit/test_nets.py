@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from iclkit import nets
 from iclkit.nets import (
     Network,
     Recipe,
@@ -195,20 +194,6 @@ def test_the_first_step_is_that_of_adamw():
         np.testing.assert_allclose(move, want, rtol=1e-4, atol=1e-12)
 
 
-def test_steps_are_those_of_the_optimiser_of_torch(rng):
-    start = torch.from_numpy(rng.standard_normal((3, 7)))
-    ours = nets._Adam.start(start.clone())
-    theirs = start.clone().requires_grad_()
-    optimiser = torch.optim.AdamW([theirs], weight_decay=0.3)
-    for number in range(1, 6):
-        gradient = torch.from_numpy(rng.standard_normal((3, 7)))
-        ours.step(gradient, 0.1 / number, 0.3, number)
-        optimiser.param_groups[0]["lr"] = 0.1 / number
-        theirs.grad = gradient
-        optimiser.step()
-        torch.testing.assert_close(ours.values, theirs, rtol=IDENTITY, atol=IDENTITY)
-
-
 @pytest.mark.parametrize("make", [linear_attention, softmax_block, transformer])
 def test_a_few_prompts_are_learnt_by_heart(make):
     recipe = Recipe(steps=400, rate=0.01, batch=8)
@@ -275,7 +260,7 @@ def test_errors_do_not_depend_on_the_size_of_blocks(monkeypatch):
     result = trained(softmax_block(DIM), stream(0), dtype="float64")
     at = {"n_context": N_CONTEXT, "n_prompts": 100}
     want = result.errors(LAW, **at, rng=stream(1)).value
-    monkeypatch.setattr("iclkit.nets._NUMBERS", 1)
+    monkeypatch.setattr("iclkit.nets.data._NUMBERS", 1)
     got = result.errors(LAW, **at, rng=stream(1)).value
     np.testing.assert_allclose(got, want, rtol=IDENTITY)
 
@@ -371,7 +356,7 @@ def test_a_damaged_checkpoint_is_refused(content, tmp_path):
         torch.save({"weights": 1}, path)
     elif content == "part":
         state = torch.load(path)
-        del state["adam"]
+        del state["optimiser"]
         torch.save(state, path)
     else:
         path.write_bytes(path.read_bytes()[:300] if content == "truncated" else content)

@@ -1,0 +1,184 @@
+"""Trained models: their errors on fresh prompts, their weights, and each as a predictor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from iclkit._checks import count, finite_array, generator
+from iclkit.nets.data import sample_inputs, squared_errors, token_array
+from iclkit.nets.networks import Architecture, Floats, Weights, predict
+from iclkit.prompts import Law
+
+__all__ = ["ModelErrors", "Trained", "TrainedPredictor", "to_array"]
+
+_TEST_BLOCK = 2048  # test prompts drawn at once
+
+
+class ModelErrors(NamedTuple):
+    """Mean squared errors on fresh prompts, one per model.
+
+    Attributes
+    ----------
+    value, stderr : (models,) array
+        Means and their standard errors over the test prompts.
+    """
+
+    value: Floats
+    stderr: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """Models of one architecture after training; see `iclkit.nets.train`.
+
+    Parameters
+    ----------
+    network : Architecture
+    weights : dict of str to tensor
+        With a leading model axis.
+    train_loss : (models,) array
+        Mean squared error of each model on its whole pretraining set, at the end; with fresh
+        prompts in every step, the last row of the history.
+    history : (records, models) array
+        Mean loss on the batches since the record before, during training.
+    history_steps : (records,) array
+        The step at which each record was taken.
+    watched : (looks, models, ...) array
+        What `train` was asked to watch, at the start, now and then, and at the end.
+    watched_steps : (looks,) array
+        The steps of these looks.
+    """
+
+    network: Architecture
+    weights: Weights = field(repr=False)
+    train_loss: Floats = field(repr=False)
+    history: Floats = field(repr=False)
+    history_steps: NDArray[np.int64] = field(repr=False)
+    watched: Floats = field(repr=False)
+    watched_steps: NDArray[np.int64] = field(repr=False)
+
+    @property
+    def n_models(self) -> int:
+        """Number of models."""
+        return len(self.train_loss)
+
+    def errors(
+        self, laws: Law | Sequence[Law], *, n_context: int, n_prompts: int, rng: np.random.Generator
+    ) -> ModelErrors:
+        """Return each model's mean squared error on fresh prompts, with its standard error.
+
+        Parameters
+        ----------
+        laws : Law or sequence of Law
+            One for all, and then all models answer the same prompts; or one per model.
+        n_context : int
+            Labelled examples in each prompt.
+        n_prompts : int
+            Test prompts per model, >= 2.
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        ModelErrors
+
+        Raises
+        ------
+        ValueError
+            If the number or the dimension of the laws does not fit.
+        """
+        laws = list(laws) if isinstance(laws, Sequence) else [laws]
+        if len(laws) not in (1, self.n_models):
+            raise ValueError(f"laws must be one or {self.n_models}, got {len(laws)}")
+        n_prompts, rng = count("n_prompts", n_prompts, low=2), generator(rng)
+        losses = []
+        for start in range(0, n_prompts, _TEST_BLOCK):
+            size = min(_TEST_BLOCK, n_prompts - start)
+            drawn = [sample_inputs(self.network, law, size, n_context, rng) for law in laws]
+            losses.append(self._losses(drawn))
+        loss = np.concatenate(losses, axis=1)
+        return ModelErrors(loss.mean(axis=1), loss.std(axis=1, ddof=1) / math.sqrt(n_prompts))
+
+    def _losses(self, drawn: list[tuple[tuple[Tensor, ...], Tensor]]) -> Floats:
+        like = next(iter(self.weights.values()))
+        inputs = zip(*(inputs for inputs, _ in drawn), strict=True)
+        stacked = tuple(torch.stack(parts).to(like) for parts in inputs)
+        target = torch.stack([target for _, target in drawn]).to(like)
+        return squared_errors(self.network, self.weights, stacked, target)
+
+    def predictor(self, model: int) -> TrainedPredictor:
+        """Return one of the models as a predictor.
+
+        Parameters
+        ----------
+        model : int
+            Its place in the sweep, 0 to ``n_models - 1``.
+
+        Returns
+        -------
+        TrainedPredictor
+            For `iclkit.risk.monte_carlo_risk` and every other use of a predictor.
+        """
+        return TrainedPredictor(self.network, self._one(model))
+
+    def arrays(self, model: int) -> dict[str, Floats]:
+        """Return the weights of one of the models as arrays, for a formula that takes them.
+
+        Parameters
+        ----------
+        model : int
+            Its place in the sweep, 0 to ``n_models - 1``.
+
+        Returns
+        -------
+        dict of str to array
+            In float64, without the model axis.
+        """
+        return {name: to_array(weight[0]) for name, weight in self._one(model).items()}
+
+    def _one(self, model: int) -> Weights:
+        if count("model", model, low=0) >= self.n_models:
+            raise ValueError(f"model must be < {self.n_models}, got {model}")
+        return {name: weight[model : model + 1] for name, weight in self.weights.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedPredictor:
+    """A trained model as an `iclkit.predictors.Predictor`.
+
+    Parameters
+    ----------
+    network : Architecture
+    weights : dict of str to tensor
+        With a leading model axis of length one.
+    """
+
+    network: Architecture
+    weights: Weights = field(repr=False)
+
+    def __call__(self, x: ArrayLike, y: ArrayLike, x_query: ArrayLike) -> Floats:
+        """Return predictions, (batch,); see `iclkit.predictors.Predictor`."""
+        tokens = token_array(
+            finite_array("x", x, ndim=3),
+            finite_array("y", y, ndim=2),
+            finite_array("x_query", x_query, ndim=2),
+        )
+        if tokens.shape[2] != self.network.dim + 1:
+            raise ValueError(
+                f"the model is for dimension {self.network.dim}, got x of {np.shape(x)}"
+            )
+        stacked = torch.as_tensor(tokens[None]).to(next(iter(self.weights.values())))
+        with torch.no_grad():
+            return predict(self.network, self.weights, stacked)[0].double().cpu().numpy()
+
+
+def to_array(tensor: Tensor) -> Floats:
+    """Return a tensor's numbers as a float64 array, away from devices and gradients."""
+    return tensor.detach().double().cpu().numpy()
