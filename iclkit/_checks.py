@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = ["count", "finite_array", "generator", "same_length", "scalar"]
 
 
-def finite_array(name: str, values: ArrayLike, *, ndim: int) -> NDArray[np.float64]:
+def finite_array(name: str, values: ArrayLike, *, ndim: int | None) -> NDArray[np.float64]:
     """Return `values` as a float64 array of `ndim` axes, or say what is wrong with it.
 
     Parameters
@@ -22,8 +22,8 @@ def finite_array(name: str, values: ArrayLike, *, ndim: int) -> NDArray[np.float
     name : str
         The argument's name, for the message.
     values : array_like of real numbers
-    ndim : int
-        Required number of axes; none of them may be empty.
+    ndim : int or None
+        Required number of axes, None for any; none of them may be empty.
 
     Returns
     -------
@@ -35,12 +35,16 @@ def finite_array(name: str, values: ArrayLike, *, ndim: int) -> NDArray[np.float
     TypeError
         If the entries are not real numbers.
     ValueError
-        If the number of axes is wrong, an axis is empty, or an entry is not finite.
+        If rows differ in length, the number of axes is wrong, an axis is empty, or an entry is
+        not finite.
     """
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ValueError(f"{name} must have rows of one length, got a ragged list") from None
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
-    if array.ndim != ndim:
+    if ndim is not None and array.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} axes, got shape {array.shape}")
     if array.size == 0:
         raise ValueError(f"{name} must not be empty, got shape {array.shape}")
@@ -59,8 +63,8 @@ def scalar(name: str, value: float, *, low: float = 0.0, open_: bool = False) ->
     number = float(value)
     in_range = number > low if open_ else number >= low
     if not (in_range and np.isfinite(number)):
-        sign = ">" if open_ else ">="
-        raise ValueError(f"{name} must be finite and {sign} {low:g}, got {number}")
+        bound = f" and {'>' if open_ else '>='} {low:g}" if low > -np.inf else ""
+        raise ValueError(f"{name} must be finite{bound}, got {number}")
     return number
 
 

@@ -22,11 +22,19 @@ LABEL = re.compile(r"^:label: (\S+)$", re.MULTILINE)
 #: Difficulty, time, and the statement, figure or step that an exercise prepares.
 CARD = re.compile(r"^\*(Easy|Medium|Hard|Open), \d+ minutes; prepares \S.*\*$", re.MULTILINE)
 #: Least number of solutions with code on a page; more may be added, none may drop out.
-FLOOR = {"04_phase_transition": 9, "04_trained_models": 4, "04_past_the_paper": 6}
+FLOOR = {
+    "02_linear_block": 10,
+    "02_gradient_flow": 4,
+    "02_trained_blocks": 3,
+    "02_past_the_paper": 5,
+    "04_phase_transition": 9,
+    "04_trained_models": 4,
+    "04_past_the_paper": 6,
+}
 #: Pages that promise that a solution needs only the first two cells.
-SELF_CONTAINED = ("04_phase_transition",)
+SELF_CONTAINED = ("02_linear_block", "02_gradient_flow", "04_phase_transition")
 #: Pages whose exercises say how hard they are, how long they take, and what for.
-DESCRIBED = ("04_phase_transition", "04_trained_models", "04_past_the_paper")
+DESCRIBED = tuple(FLOOR)
 
 
 def prose(notebook):

@@ -28,6 +28,7 @@ from iclkit.bench.records import CAPTION_MIME, FIGURE_MIME, MIN_ALT
 __all__ = [
     "STYLE",
     "curves",
+    "draw_contours",
     "draw_curves",
     "draw_heatmap",
     "figure_bundle",
@@ -184,7 +185,7 @@ def panel(draw: Callable[..., None], *tables: pd.DataFrame | None, **options: An
     Parameters
     ----------
     draw : callable
-        `draw_curves` or `draw_heatmap`, or anything else that takes axes first.
+        `draw_curves`, `draw_heatmap`, `draw_contours`, or anything else that takes axes first.
     *tables : pandas.DataFrame, optional
     **options
     """
@@ -321,6 +322,64 @@ def draw_heatmap(
         axes.axvline(vline, color="white", linewidth=3)
         axes.axvline(vline, color="#B00000", linestyle="--")
     _letters(axes, points or {})
+
+
+def draw_contours(
+    axes: Axes,
+    table: pd.DataFrame,
+    paths: pd.DataFrame | None = None,
+    *,
+    x: str,
+    y: str,
+    value: str,
+    hue: str | None = None,
+    shade: str | None = None,
+    levels: Sequence[float] | int = 10,
+    xlabel: str | None = None,
+    ylabel: str | None = None,
+    title: str | None = None,
+    points: Mapping[str, tuple[float, float]] | None = None,
+) -> None:
+    """Draw into `axes` lines of equal `value`, and paths over them.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    table : pandas.DataFrame
+        One row per point of a full grid.
+    paths : pandas.DataFrame, optional
+        Points of paths in the order in which they are walked; each begins at its marker.
+    x, y, value : str
+        Columns; the paths need x and y.
+    hue : str, optional
+        Column of `paths` that tells one path from another.
+    shade : str, optional
+        Column of `table`; the region where it is negative is shaded.
+    levels : sequence of float or int
+        Values of the lines, or how many.
+    xlabel, ylabel, title : str, optional
+    points : dict of str to (float, float), optional
+        Letters to put at places of the map.
+    """
+    axes.set(xlabel=xlabel or x, ylabel=ylabel or y, title=title or "")
+    axes.grid(visible=False)
+    if shade is not None:
+        region = table.pivot(index=y, columns=x, values=shade)
+        dull: Any = {"levels": [-np.inf, 0.0], "colors": ["#d9d9d9"]}
+        axes.contourf(region.columns, region.index, region.to_numpy(dtype=np.float64), **dull)
+    wide = table.pivot(index=y, columns=x, values=value)
+    thin: Any = {"levels": levels, "colors": "#888888", "linewidths": 0.8}
+    axes.contour(wide.columns, wide.index, wide.to_numpy(dtype=np.float64), **thin)
+    looks = {} if paths is None else _looks([paths], hue)
+    for level, rows in [] if paths is None else _levels(paths, hue):
+        _draw_path(axes, rows, (x, y), looks[level])
+    _letters(axes, points or {})
+
+
+def _draw_path(axes: Axes, rows: pd.DataFrame, xy: tuple[str, str], look: Look) -> None:
+    axes.plot(rows[xy[0]], rows[xy[1]], color=look.color, linestyle=look.dash, zorder=3)
+    start = rows.iloc[:1]
+    axes.plot(start[xy[0]], start[xy[1]], color=look.color, marker=look.marker, zorder=4)
 
 
 def show(

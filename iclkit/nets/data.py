@@ -188,6 +188,8 @@ def law_pairs(
 ) -> list[tuple[Law, int | None]]:
     """Return one (law, size of the set or None) per model."""
     several = list(laws) if isinstance(laws, Sequence) else [laws]
+    if bad := [law for law in several if not hasattr(law, "sample")]:
+        raise TypeError(f"laws must have a method sample, got {type(bad[0]).__name__}")
     if n_prompts is None:
         if not several:
             raise ValueError("laws must be at least one, got none")
@@ -210,6 +212,10 @@ def sample_inputs(
     if prompts.x_query.shape[1] != network.dim:
         raise ValueError(
             f"laws must have the network's dimension {network.dim}, got {prompts.x_query.shape[1]}"
+        )
+    if prompts.y.shape != (n_prompts, n_context):
+        raise ValueError(
+            f"laws must give labels of shape {(n_prompts, n_context)}, got {prompts.y.shape}"
         )
     tokens = torch.from_numpy(token_array(prompts.x, prompts.y, prompts.x_query))[None]
     inputs = tuple(part[0].contiguous() for part in network.inputs(tokens))

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
+from torch.optim.adamw import adamw
 
 from iclkit._checks import count, generator, scalar
 from iclkit.nets.data import CHUNK, Data, FixedSets, FreshPrompts, law_pairs, sample_inputs
@@ -138,7 +139,8 @@ def train(
     checkpoint : Path, optional
         File that keeps the state of the run. If it exists the run goes on from there; a
         finished one returns at once. On one machine an interrupted and resumed run ends with
-        the same bits as one without interruption.
+        the same bits as one without interruption. What is watched must be the same: a file
+        cannot tell one function from another.
     save_every : int
         Steps between two saves, rounded up to a multiple of 50.
 
@@ -151,13 +153,16 @@ def train(
     ValueError
         If the arguments do not fit each other, or the checkpoint is damaged or belongs to
         another request.
+    TypeError
+        If a law, the recipe or something to watch is of the wrong type.
     FloatingPointError
-        If the loss of a model is no longer finite: the learning rate is too large.
+        If the loss of a model is no longer finite: the learning rate is too large, or a prompt
+        holds a NaN.
 
     Notes
     -----
-    `torch.optim.AdamW` acts on every entry alone, so that stacking models changes nothing for
-    any of them. Each model's loss is the mean squared error on its own batch, and a gradient is
+    The optimiser acts on every entry alone, so that stacking models changes nothing for any of
+    them. Each model's loss is the mean squared error on its own batch, and a gradient is
     clipped model by model.
 
     Examples
@@ -172,6 +177,8 @@ def train(
     >>> trained.errors(law, n_context=2, n_prompts=100, rng=stream(1)).value.shape
     (2,)
     """
+    if not isinstance(recipe, Recipe):
+        raise TypeError(f"recipe must be a Recipe, got {type(recipe).__name__}")
     pairs = law_pairs(laws, n_prompts)
     n_context, save_every = count("n_context", n_context), count("save_every", save_every)
     looks = _Looks.at(watch, count("watch_every", watch_every), len(pairs))
@@ -197,6 +204,11 @@ class _Looks(NamedTuple):
     watches: list[Watch]
     every: int
 
+    @property
+    def rhythm(self) -> int:
+        """Steps between two looks, 0 if there is nothing to watch."""
+        return self.every if self.watches else 0
+
     @classmethod
     def at(cls, watch: Watch | Sequence[Watch] | None, every: int, models: int) -> _Looks:
         """Return one watch per model, or none at all."""
@@ -205,6 +217,8 @@ class _Looks(NamedTuple):
         several = list(watch) if isinstance(watch, Sequence) else [watch] * models
         if len(several) != models:
             raise ValueError(f"watch must be one or {models}, got {len(several)}")
+        if bad := [one for one in several if not callable(one)]:
+            raise TypeError(f"watch must be callable, got {type(bad[0]).__name__}")
         return cls(several, every)
 
     def see(self, weights: Weights) -> Floats:
@@ -214,7 +228,28 @@ class _Looks(NamedTuple):
             watch({name: array[model] for name, array in arrays.items()})
             for model, watch in enumerate(self.watches)
         ]
-        return np.array(seen, dtype=np.float64)
+        return _alike([_numbers(one) for one in seen])
+
+
+def _numbers(seen: ArrayLike) -> Floats:
+    """Return what one model has shown as an array."""
+    try:
+        array = np.asarray(seen)
+    except ValueError:  # lists of different lengths
+        array = np.empty((), dtype=object)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"watch must return a number or an array, got {type(seen).__name__}")
+    return array.astype(np.float64)
+
+
+def _alike(arrays: Sequence[Floats]) -> Floats:
+    """Return stacked arrays of one shape."""
+    for array in arrays:
+        if array.shape != arrays[0].shape:
+            raise ValueError(
+                f"watch must always return one shape, got {arrays[0].shape} and {array.shape}"
+            )
+    return np.array(arrays)
 
 
 class _Start(NamedTuple):
@@ -258,15 +293,14 @@ def _start(
     """Return a run at step 0, with everything stacked."""
     flat = [np.concatenate([w.ravel() for w in m.weights.values()]) for m in models]
     values = torch.as_tensor(np.stack(flat)).to(**to).requires_grad_()
-    options: Any = {"lr": recipe.rate, "betas": _BETAS, "eps": _ADAM_EPS}
     return _Run(
         network=network,
         recipe=recipe,
         values=values,
-        optimiser=torch.optim.AdamW([values], weight_decay=recipe.weight_decay, **options),
+        moments=(torch.zeros_like(values), torch.zeros_like(values)),
         data=_data(network, models, n_context, to),
         looks=looks,
-        key=_key([repr(network), asdict(recipe), n_context, looks.every], models, to),
+        key=_key([repr(network), asdict(recipe), n_context, looks.rhythm], models, to),
     )
 
 
@@ -303,7 +337,7 @@ class _Run:
     network: Architecture
     recipe: Recipe
     values: Tensor
-    optimiser: torch.optim.AdamW
+    moments: tuple[Tensor, Tensor]
     data: Data
     looks: _Looks
     key: str
@@ -340,13 +374,16 @@ class _Run:
         if not np.isfinite(self.history[-1]).all():
             bad = int(np.flatnonzero(~np.isfinite(self.history[-1]))[0])
             raise FloatingPointError(
-                f"the loss of model {bad} is not finite at step {self.step}; lower the rate"
+                f"the loss of model {bad} is not finite at step {self.step}; "
+                "lower the rate, or look for NaN in the prompts"
             )
 
     def look(self) -> None:
         """Note what there is to watch."""
         if self.looks.watches:
-            self.watched.append(self.looks.see(self.weights))
+            seen = self.looks.see(self.weights)
+            _alike([*self.watched[:1], seen])
+            self.watched.append(seen)
             self.watched_steps.append(self.step)
 
     def one_step(self, inputs: tuple[Tensor, ...], target: Tensor) -> Tensor:
@@ -356,11 +393,32 @@ class _Run:
         (gradient,) = torch.autograd.grad(loss.sum(), self.values)
         if self.recipe.clip is not None:  # each row by itself
             gradient = torch.renorm(gradient, 2, 0, self.recipe.clip)
-        self.values.grad = gradient
-        self.optimiser.param_groups[0]["lr"] = self.recipe.rate_at(self.step)
-        self.optimiser.step()
+        self.move(gradient)
         self.step += 1
         return loss.detach()
+
+    @torch.no_grad()
+    def move(self, gradient: Tensor) -> None:
+        """Move the weights by a step of AdamW.
+
+        The function behind `torch.optim.AdamW`: making the class imports torch's compiler, which
+        takes seconds.
+        """
+        done = torch.tensor(float(self.step))  # the function adds the step that it takes
+        adamw(
+            [self.values],
+            [gradient],
+            *([moment] for moment in self.moments),
+            [],
+            [done],
+            amsgrad=False,
+            beta1=_BETAS[0],
+            beta2=_BETAS[1],
+            lr=self.recipe.rate_at(self.step),
+            weight_decay=self.recipe.weight_decay,
+            eps=_ADAM_EPS,
+            maximize=False,
+        )
 
     def finish(self) -> Trained:
         """Return the trained models with their loss on all of their data."""
@@ -382,7 +440,7 @@ class _Run:
             "key": self.key,
             "step": self.step,
             "values": self.values.detach(),
-            "optimiser": self.optimiser.state_dict(),
+            "moments": list(self.moments),
             "data": self.data.state(),
             "history": torch.as_tensor(np.array(self.history)),
             "marks": self.marks,
@@ -396,6 +454,8 @@ class _Run:
 
     def load(self, path: Path) -> None:
         """Go on from a saved state of the same request."""
+        if path.is_dir():
+            raise ValueError(f"checkpoint must be a file, got the folder {path}")
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
             mine = state["key"] == self.key
@@ -410,7 +470,8 @@ class _Run:
         """Take over what `save` has written."""
         with torch.no_grad():
             self.values.copy_(state["values"])
-        self.optimiser.load_state_dict(state["optimiser"])
+            for moment, saved in zip(self.moments, state["moments"], strict=True):
+                moment.copy_(saved)
         self.data.restore(state["data"])
         self.step, self.marks = state["step"], list(state["marks"])
         self.history = list(state["history"].numpy())
@@ -423,8 +484,12 @@ def _device(device: str | torch.device) -> torch.device:
         found = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f'device must be one such as "cpu" or "cuda", got {device!r}') from error
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f'device {found} is not available here; take "cpu"')
+    try:
+        if found.type == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError("no CUDA")
+        torch.zeros(1, device=found).cpu()
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(f'device {found} is not available here; take "cpu"') from error
     return found
 
 

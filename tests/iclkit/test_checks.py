@@ -73,3 +73,13 @@ def test_generator_names_the_remedy():
 def test_same_length_lists_all():
     with pytest.raises(ValueError, match="got x 2, y 3"):
         _checks.same_length(x=np.ones(2), y=np.ones(3))
+
+
+def test_ragged_lists_are_named():
+    with pytest.raises(ValueError, match="x must have rows of one length, got a ragged list"):
+        _checks.finite_array("x", [[1, 2], [3]], ndim=2)
+
+
+def test_a_number_without_bound_is_only_required_to_be_finite():
+    with pytest.raises(ValueError, match=r"^u0 must be finite, got nan$"):
+        _checks.scalar("u0", float("nan"), low=-np.inf)

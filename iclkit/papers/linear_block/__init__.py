@@ -43,6 +43,7 @@ from iclkit.papers.linear_block.gap import (
     gap_ratio_search,
     large_mean_gap,
     long_context_gap,
+    small_mean_gap,
     tight_prior,
 )
 from iclkit.papers.linear_block.gd import (
@@ -172,6 +173,7 @@ __all__ = [
     "scratchpad_risk",
     "search_weights",
     "simulate_pretraining",
+    "small_mean_gap",
     "step_hessian",
     "step_line",
     "threshold_sum",

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iclkit._checks import finite_array
+from iclkit._checks import finite_array, scalar
 from iclkit.papers.linear_block._descent import FLAT, descend
 from iclkit.papers.linear_block.arrays import checked_prior, of_shape
 from iclkit.papers.linear_block.polynomial import Reduced, exact_risk
-from iclkit.papers.linear_block.prior import RegressionPrior, Whitened, whiten
+from iclkit.papers.linear_block.prior import RegressionPrior, Whitened, whiten_moderate
 from iclkit.papers.linear_block.profile import (
     Best,
     Spectrum,
@@ -42,7 +42,9 @@ _EQUAL = 1e-12  # shares of a number below this one are rounding
 _SAME = 1e-6  # minima whose gaps differ by less than this share are one minimum
 _COARSE, _FINE = 1e-11, 1e-16  # promised gain at which a search ends, as a share of the gap
 _TILT = 1e-3  # start beside symmetric points, most of which are saddles
+_SMALL = 0.03  # start with so little of the mean in b
 _N_AXES = 6  # starts along axes, the lowest ones
+_FAINT = 1e-150  # a mean task below this share of the labels has a square that underflows
 _PROBE = 1e-4  # step of the differences that tell minima from saddles
 
 
@@ -176,7 +178,7 @@ def profile_slope(prior: RegressionPrior, b: ArrayLike, u0: ArrayLike) -> Profil
     >>> bool(abs(slope.b[0] + slope.u0) < 1e-12)  # no change along (b, u0)
     True
     """
-    white = whiten(checked_prior(prior))
+    white = whiten_moderate(checked_prior(prior))
     flat, label, shape = _checked_pairs(prior, white, b, u0)
     gap, slope_b, slope_u0 = gap_and_slope(_spectrum(white), flat, label)
     risk = gap + block_excess(white.values, white.level, white.n_context) + white.noise_var
@@ -216,7 +218,7 @@ def profile_weights(prior: RegressionPrior, b: ArrayLike, u0: float) -> OptimalA
     >>> weights.U, round(weights.risk, 9)  # the best step from zero
     (array([[0.44444444]]), 1.055555556)
     """
-    white = whiten(checked_prior(prior))
+    white, u0 = whiten_moderate(checked_prior(prior)), scalar("u0", u0, low=-np.inf)
     b = of_shape("b", finite_array("b", b, ndim=1), (prior.dim,))
     flat, label, _ = _checked_pairs(prior, white, b, u0)
     return _weights(prior, white, flat, label)
@@ -226,9 +228,8 @@ def _checked_pairs(
     prior: RegressionPrior, white: Whitened, b: ArrayLike, u0: ArrayLike
 ) -> tuple[Floats, Floats, tuple[int, ...]]:
     """Return whitened b as (batch, rank), u0 as (batch, 1) and the shape of the batch."""
-    b, u0 = np.asarray(b), np.asarray(u0)
-    b, u0 = finite_array("b", b, ndim=max(b.ndim, 1)), finite_array("u0", u0, ndim=u0.ndim)
-    if b.shape[-1] != prior.dim:
+    b, u0 = finite_array("b", b, ndim=None), finite_array("u0", u0, ndim=None)
+    if b.shape[-1:] != (prior.dim,):
         raise ValueError(f"b must have {prior.dim} entries on its last axis, got shape {b.shape}")
     try:
         shape = np.broadcast_shapes(b.shape[:-1], u0.shape)
@@ -315,7 +316,7 @@ def optimal_attention(prior: RegressionPrior) -> OptimalAttention:
     >>> round(best.risk, 9), best.u0
     (2.977777778, 0.0)
     """
-    white = whiten(checked_prior(prior))
+    white = whiten_moderate(checked_prior(prior))
     ends = _searched(white)
     return _restored(prior, white, ends, int(np.argmin(ends.values)))
 
@@ -354,7 +355,7 @@ def attention_minima(prior: RegressionPrior) -> tuple[OptimalAttention, ...]:
     >>> [round(weights.risk, 9) for weights in attention_minima(twofold)]
     [2.977777778, 3.12794847]
     """
-    white = whiten(checked_prior(prior))
+    white = whiten_moderate(checked_prior(prior))
     ends = _searched(white)
     order = np.argsort(ends.values, kind="stable")
     new = np.diff(ends.values[order], prepend=-np.inf) > _SAME * ends.values[order]
@@ -424,6 +425,7 @@ def _grouped(white: Whitened) -> Spectrum:
     sizes = np.bincount(group)
     values = np.bincount(group, white.values) / sizes
     mean = np.asarray(np.sqrt(np.bincount(group, white.mean**2) / unit), dtype=np.float64)
+    mean[mean < _FAINT] = 0.0
     noise_var, n_context = white.noise_var / unit, white.n_context
     return Spectrum(values / unit, mean, sizes.astype(np.float64) - 1.0, noise_var, n_context)
 
@@ -458,7 +460,8 @@ def _starts(law: Spectrum) -> tuple[Floats, Floats]:
         return np.eye(len(law.mean) + 1)[-1:], np.ones((1, 1))
     if law.level == 0:  # the gap is the same everywhere
         return np.append(law.mean, 0.0)[None], np.ones((1, 1))
-    b = np.vstack([_lows(law, _mixed(law)), _lows(law, _axes(law))[:_N_AXES]])
+    centred = _SMALL * law.mean[None]  # the minimum is near b = 0 if tasks hardly vary along it
+    b = np.vstack([centred, _lows(law, _mixed(law)), _lows(law, _axes(law))[:_N_AXES]])
     units = np.linalg.norm(b, axis=1, keepdims=True)
     return np.column_stack([b / units, np.ones(len(b))]), units
 

@@ -15,7 +15,12 @@ from scipy.optimize import brentq
 
 from iclkit._checks import count, generator
 from iclkit.papers.linear_block.arrays import checked_prior, checked_prompts
-from iclkit.papers.linear_block.prior import RegressionPrior, _root, whiten
+from iclkit.papers.linear_block.prior import (
+    RegressionPrior,
+    covariance_root,
+    whiten,
+    whiten_moderate,
+)
 from iclkit.predictors import ContextRidge
 from iclkit.risk import Estimate
 
@@ -69,7 +74,7 @@ class BayesPredictor:
     def __call__(self, x: ArrayLike, y: ArrayLike, x_query: ArrayLike) -> Floats:
         """Return predictions, (batch,); see `iclkit.predictors.Predictor`."""
         x, y, x_query = checked_prompts(x, y, x_query, dim=self.prior.dim)
-        mean, root = self.prior.task_mean, _root(self.prior.task_cov)
+        mean, root = self.prior.task_mean, covariance_root(self.prior.task_cov)
         ridge = ContextRidge(self.prior.noise_var)
         return x_query @ mean + ridge(x @ root, y - x @ mean, x_query @ root)
 
@@ -121,7 +126,7 @@ def bayes_risk(prior: RegressionPrior, *, n_draws: int, rng: np.random.Generator
     3.0
     """
     n_draws, rng = count("n_draws", n_draws, low=2), generator(rng)
-    white = whiten(checked_prior(prior))
+    white = whiten_moderate(checked_prior(prior))
     phi = white.values[white.values > 0]
     if not phi.size:
         return Estimate(white.noise_var)
@@ -189,7 +194,7 @@ def bayes_equivalent(prior: RegressionPrior) -> float:
     >>> round(bayes_equivalent(isotropic_prior(10, n_context=100, noise_var=10)), 6)
     10.990195
     """
-    white = whiten(checked_prior(prior))
+    white = whiten_moderate(checked_prior(prior))
     phi, noise_var, n_context = white.values[white.values > 0], white.noise_var, white.n_context
     unseen = len(phi) - n_context
     if not phi.size or (noise_var == 0 and unseen <= 0):

@@ -1,6 +1,6 @@
 """Gradient flow on the risk of GD-beta, for the question whether training finds the optimum.
 
-The risk is not convex, yet from every starting point the flow ends in the global minimum (Zhang,
+The risk is not convex, yet from every starting point the flow ends in a global minimum (Zhang,
 Wu and Bartlett 2024, Theorem 6.3). Here the flow is exact: no sampling, no step size. Time is that
 of the paper's appendix, where the weights move by *half* the negative gradient; rates for the full
 gradient are twice as large.
@@ -8,7 +8,9 @@ gradient are twice as large.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +22,7 @@ from iclkit._checks import finite_array
 from iclkit.papers.linear_block.arrays import checked_prior, checked_step
 from iclkit.papers.linear_block.network import Weights, network_gradient
 from iclkit.papers.linear_block.polynomial import Reduced
-from iclkit.papers.linear_block.prior import _RANK_CUT, RegressionPrior, whiten
+from iclkit.papers.linear_block.prior import RegressionPrior, whiten
 from iclkit.solvers import ConvergenceError
 
 __all__ = [
@@ -42,7 +44,11 @@ Floats = NDArray[np.float64]
 
 _RTOL = 1e-12  # of each step; the worst error of a distance in four settings was 3e-11 of it
 _STIFF_RANK = 25  # beyond it implicit steps, of cost rank^6, lose against many explicit ones
+_STIFF_SIZE = 1000  # likewise for the weights of a block, of cost size^3
 _ATOL = 1e-16  # share of the scale below which a deviation from the optimum is lost
+_PATIENCE = 500_000  # evaluations; the paths of the book take less than a hundredth of them
+_LARGEST = 1e70  # weights whose fourth power is still a number
+_NO_FORCE = 1e-12  # a force below this share of its size is the rounding of zero
 
 
 class Flow(NamedTuple):
@@ -98,7 +104,8 @@ class TrappedBlock(NamedTuple):
     excess : float
         Its risk above the optimum.
     margin : float
-        A local minimum if above 1, a saddle if below; infinite where the excess is 0.
+        A local minimum of the risk, as a function of the reduced numbers, if above 1; a saddle if
+        below. Infinite where the excess is 0.
     """
 
     weights: Reduced
@@ -129,7 +136,8 @@ class LocalRates(NamedTuple):
     Attributes
     ----------
     beta, gamma : float
-        Rates of the two distances, for a start in general position.
+        Rates of the two distances, for a start in general position; 0 for the step matrix where
+        labels carry neither signal nor noise.
     beta_modes : (rank,) array
         All rates of the starting point, smallest first: the eigenvalues of ``H_Gamma*``.
     gamma_modes : (rank^2,) array
@@ -160,8 +168,9 @@ class _Frame(NamedTuple):
 
 
 def _frame(prior: RegressionPrior) -> _Frame:
-    values, vectors = np.linalg.eigh(checked_prior(prior).input_cov)
-    kept = values > _RANK_CUT * len(values) * max(values[-1], 0.0)
+    rank = len(whiten(checked_prior(prior)).values)  # 1 where H = 0, which has none
+    values, vectors = np.linalg.eigh(prior.input_cov)
+    kept = (np.arange(prior.dim) >= prior.dim - rank) & (values > 0)
     scale, basis = np.sqrt(values[kept]), vectors[:, kept]
     phi = np.outer(scale, scale) * (basis.T @ prior.task_cov @ basis)
     share = 1.0 / prior.n_context
@@ -200,7 +209,8 @@ def gradient_flow(
     Raises
     ------
     ValueError
-        If the times do not increase or are negative, or a start has the wrong shape.
+        If the times do not increase or are negative, or a start has the wrong shape or is out of
+        range.
     ConvergenceError
         If the solver gives up.
 
@@ -271,6 +281,12 @@ def _weights(
 
 def _deviation(frame: _Frame, e: Floats, gamma: Floats) -> tuple[Floats, Floats]:
     """Return the distances of both weights from the optimum, in the frame."""
+    sizes = [np.abs(part).max(initial=0.0) for part in (e, gamma, frame.best / frame.areas)]
+    if max(sizes) > _LARGEST:
+        raise ValueError(
+            f"beta, gamma and the best step must be at most {_LARGEST:g}, got {max(sizes):.3g}; "
+            "change units"
+        )
     shift = frame.basis.T @ gamma @ frame.basis - frame.best / frame.areas
     return frame.basis.T @ e, shift
 
@@ -312,10 +328,28 @@ def _integrate(
         return start[None]
     span = (0.0, float(times[-1]))
     options = {"method": "LSODA", "t_eval": times, **options}
-    solution = solve_ivp(velocity, span, start, **options)
+    with np.errstate(over="ignore", invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # what the solver says is said below
+        solution = solve_ivp(_watched(velocity), span, start, **options)
     if not solution.success:
         raise ConvergenceError(f"gradient flow up to time {times[-1]:g}: {solution.message}")
     return np.asarray(solution.y.T, dtype=np.float64)
+
+
+def _watched(velocity: Callable[[float, Floats], Floats]) -> Callable[[float, Floats], Floats]:
+    """Return the same function, which gives up where a solver would go on for ever."""
+    calls = count()
+
+    def watched(time: float, state: Floats) -> Floats:
+        slope = velocity(time, state)
+        if next(calls) > _PATIENCE or not np.isfinite(slope).all():
+            raise ConvergenceError(
+                f"gradient flow does not get beyond time {time:.3g}, where the largest weight has "
+                f"size {np.abs(state).max():.3g}; start closer to the optimum"
+            )
+        return slope
+
+    return watched
 
 
 def _velocity(frame: _Frame, e: Floats, shift: Floats) -> tuple[Floats, Floats]:
@@ -544,7 +578,10 @@ def local_rates(prior: RegressionPrior) -> LocalRates:
     ``H_Gamma*``, the step matrix with the products of those of H and of
     ``W_0 = H^{1/2} Omega H^{1/2}``. An error of the starting point also drives the step matrix,
     quadratically, so the distance of the latter falls with
-    ``min(lambda_min(H) lambda_min(W_0), 2 lambda_min(H_Gamma*))``. Null directions are left out.
+    ``min(lambda_min(H) lambda_min(W_0), 2 lambda_min(H_Gamma*))``. One case is different: where
+    tasks vary along one direction and there is no noise, an error along it exerts no force; if it
+    is the slowest error, the next slower force counts, and in one dimension there is none. Null
+    directions are left out.
 
     References
     ----------
@@ -562,10 +599,21 @@ def local_rates(prior: RegressionPrior) -> LocalRates:
     if rank == 0:
         raise ValueError("input_cov must not be zero, got no direction in which anything moves")
     relax = -_jacobian(frame, np.zeros(rank), np.zeros((rank, rank)))
-    beta = np.asarray(np.linalg.eigvalsh(relax[:rank, :rank]), dtype=np.float64)
+    beta, vectors = np.linalg.eigh(relax[:rank, :rank])
+    fade = _force_rate(frame, beta, vectors)
     driven = np.linalg.eigvalsh(frame.areas * frame.omega)
     gamma = np.sort(np.outer(frame.scale**2, driven), axis=None)
-    return LocalRates(float(beta[0]), float(min(gamma[0], 2 * beta[0])), beta, gamma)
+    return LocalRates(float(beta[0]), float(min(gamma[0], fade)), beta, gamma)
+
+
+def _force_rate(frame: _Frame, rates: Floats, modes: Floats) -> float:
+    """Return the rate of the slowest force that errors of the start exert on the step matrix."""
+    h = frame.scale * modes[:, 0]
+    force = np.outer(h - (1.0 + frame.share) * frame.best @ h, h)
+    force -= frame.share * (h @ h) * frame.best
+    if np.linalg.norm(force) > _NO_FORCE * (h @ h):
+        return 2.0 * float(rates[0])
+    return float(rates[:2].sum()) if len(rates) > 1 else np.inf
 
 
 # ------------------------------------------------------------------ the block's own weights
@@ -588,6 +636,8 @@ def block_flow(prior: RegressionPrior, times: ArrayLike, weights: Weights) -> Bl
 
     Raises
     ------
+    TypeError
+        If `weights` is of another type.
     ValueError
         If the times do not increase or are negative, or a matrix does not fit the prior.
     ConvergenceError
@@ -612,6 +662,8 @@ def block_flow(prior: RegressionPrior, times: ArrayLike, weights: Weights) -> Bl
     array([2.46, 1.  ])
     """
     times = _times(times)
+    if not isinstance(weights, Weights):
+        raise TypeError(f"weights must be Weights, got {type(weights).__name__}")
     network_gradient(prior, weights)  # names what does not fit
     given = [np.asarray(part, dtype=np.float64) for part in weights if part is not None]
     ends = np.cumsum([part.size for part in given])[:-1]
@@ -625,7 +677,9 @@ def block_flow(prior: RegressionPrior, times: ArrayLike, weights: Weights) -> Bl
         return -0.5 * np.concatenate([part.ravel() for part in slope if part is not None])
 
     start = np.concatenate([part.ravel() for part in given])
-    found = [unpack(y) for y in _integrate(velocity, times, start, rtol=1e-9, atol=1e-12)]
+    options = {"method": "DOP853"} if len(start) > _STIFF_SIZE else {}
+    path = _integrate(velocity, times, start, **options, rtol=1e-9, atol=1e-12)
+    found = [unpack(y) for y in path]
     return BlockFlow(times, np.array([network_gradient(prior, w)[0] for w in found]), found)
 
 
@@ -655,7 +709,10 @@ def trapped_block(prior: RegressionPrior) -> TrappedBlock:
 
         2 (phi_1/omega_1)^2 (kappa^2 + (M+2) tau_2 - phi_1^2) / (M^2 sum_{i>=2} phi_i^2)
 
-    exceeds 1. If phi_1 is simple, this is then a minimum up to the scale of ``(b, v)``.
+    exceeds 1. Then this is a strict local minimum up to what leaves the risk unchanged: the scale
+    of ``(b, v)``, the null space of H and, where phi_1 is multiple, rotations of its eigenspace.
+    Where phi_1 is the only positive value it is the optimum. As a function of the reduced numbers
+    it is a saddle if the margin is below 1; at 1 the second order does not decide.
 
     References
     ----------
@@ -673,9 +730,10 @@ def trapped_block(prior: RegressionPrior) -> TrappedBlock:
     phi, omega, first = white.values, white.curvature, white.inverse[0]
     if phi[0] == 0.0:
         raise ValueError("task_cov must not be zero on the range of input_cov, got no direction")
-    share, mean = phi[0] / omega[0], prior.task_mean
-    stiff = white.level**2 + (white.n_context + 2) * white.square - phi[0] ** 2
-    rest = white.n_context**2 * float(phi[1:] @ phi[1:])
-    margin = 2.0 * share**2 * stiff / rest if rest else np.inf
+    share, mean, M = phi[0] / omega[0], prior.task_mean, white.n_context
+    part = phi / phi[0]  # squares of the values themselves might underflow
+    rest = float(part[1:] @ part[1:])
+    stiff = (white.level / phi[0]) ** 2 + (M + 2) * (1.0 + rest) - 1.0
+    margin = 2.0 * (share / M) ** 2 * stiff / rest if rest else np.inf
     weights = Reduced(first, 0.0, -share * np.outer(mean, first), share * first, mean)
     return TrappedBlock(weights, float((phi[1:] / omega[1:]) @ phi[1:]), float(margin))

@@ -17,7 +17,13 @@ from scipy.optimize import minimize_scalar
 from iclkit._checks import count, generator, scalar
 from iclkit.papers.linear_block.arrays import checked_prior
 from iclkit.papers.linear_block.attention import optimal_attention
-from iclkit.papers.linear_block.prior import RegressionPrior, Whitened, isotropic_prior, whiten
+from iclkit.papers.linear_block.prior import (
+    RegressionPrior,
+    Whitened,
+    isotropic_prior,
+    whiten,
+    whiten_moderate,
+)
 from iclkit.papers.linear_block.profile import block_excess
 
 __all__ = [
@@ -28,6 +34,7 @@ __all__ = [
     "gap_ratio_search",
     "large_mean_gap",
     "long_context_gap",
+    "small_mean_gap",
     "tight_prior",
 ]
 
@@ -170,7 +177,7 @@ def gap_bounds(prior: RegressionPrior) -> GapBounds:
     >>> bounds.second_as_printed, bounds.corrected, bounds.refuted
     (30.25, 0.5, True)
     """
-    white = whiten(checked_prior(prior))
+    white = whiten_moderate(checked_prior(prior))
     M, kappa, square, norm2 = white.n_context, white.level, white.square, white.norm2
     loose = _ratio(kappa**2, (M + 1) ** 2 * (2 * square + (3 * M + 2) / (M * (M + 1)) * kappa**2))
     seen = _ratio(M * kappa**2, (M + 2) * (kappa**2 + 2 * square))
@@ -206,6 +213,61 @@ def _zero_excess(white: Whitened) -> float:
 # ------------------------------------------------------------------ limits
 
 
+def small_mean_gap(prior: RegressionPrior) -> float:
+    """Return the limit of the gap over ``|w|^2`` as the mean task shrinks in its direction.
+
+    Parameters
+    ----------
+    prior : RegressionPrior
+        Only the direction of its mean counts.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    TypeError
+        If `prior` is no `RegressionPrior`.
+    ValueError
+        If the mean is 0 where there are inputs, or if tasks vary in one direction of several:
+        then the best attention for small means can have ``u0 = 0``, and the limit is not known.
+
+    Notes
+    -----
+    ``sum c_i w_i^2 / |w|^2`` with ``c_i = 1/(1 + l^T N_i^{-1} l)``, ``l = (1, kappa)`` and
+    ``N_i = [[1 + sum_j G_j^2/G_i^2, 2 phi_i], [2 phi_i, 2 kappa^2 + 2 (M+2) tau2]] / M`` with
+    ``G_i = phi_i/omega_i``. Without variance among tasks the gap is ``2/(M+2) |w|^2`` at any
+    length.
+
+    References
+    ----------
+    New here; proved in chapter 2.
+
+    Examples
+    --------
+    >>> from iclkit.papers.linear_block import isotropic_prior
+    >>> prior = isotropic_prior(5, n_context=5, mean=1e-4)
+    >>> round(small_mean_gap(prior), 7), round(approximation_gap(prior) / 5e-8, 7)
+    (0.3641913, 0.3641913)
+    """
+    white = whiten(checked_prior(prior))
+    if not white.norm2 > 0:
+        raise ValueError(
+            "task_mean must not vanish where there are inputs: the limit depends on it"
+        )
+    if not white.trace > 0:
+        return large_mean_gap(prior)
+    if 1 == np.count_nonzero(white.values) < len(white.values):
+        raise ValueError("task_cov must have rank 2 or more where there are inputs, got rank 1")
+    phi, step = white.values / white.level, white.values / white.curvature
+    last = 2 + 2 * (white.n_context + 2) * (phi @ phi)
+    share = step**2 / (step**2 + step @ step)  # 1/n of the matrix [[n, 2 phi], [2 phi, last]]
+    gain = white.n_context * (share * (last - 4 * phi) + 1) / (last - 4 * phi**2 * share)
+    unit = white.mean / np.sqrt(white.norm2)
+    return float(unit**2 @ (1 / (1 + gain)))
+
+
 def large_mean_gap(prior: RegressionPrior) -> float:
     """Return the limit of the gap over ``|w|^2`` as the mean task grows: ``2/(M+2)``.
 
@@ -228,7 +290,7 @@ def large_mean_gap(prior: RegressionPrior) -> float:
 
     References
     ----------
-    New here; checked numerically, to 1e-8.
+    New here; proved in chapter 2.
 
     Examples
     --------

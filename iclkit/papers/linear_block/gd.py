@@ -21,7 +21,7 @@ from iclkit.papers.linear_block.arrays import (
     sized_matrix,
 )
 from iclkit.papers.linear_block.polynomial import Reduced, checked_reduced, exact_risk, in_units
-from iclkit.papers.linear_block.prior import RegressionPrior, _root, whiten
+from iclkit.papers.linear_block.prior import RegressionPrior, covariance_root, product_cut, whiten
 
 __all__ = [
     "GDPredictor",
@@ -178,7 +178,9 @@ def gd_risk(
 
 
 def _length(n_context: float) -> float:
-    return n_context if n_context == np.inf else count("n_context", n_context)  # type: ignore[arg-type]
+    if isinstance(n_context, float) and n_context == np.inf:
+        return n_context
+    return count("n_context", n_context)  # type: ignore[arg-type]
 
 
 def optimal_gd(prior: RegressionPrior) -> OptimalGD:
@@ -255,11 +257,12 @@ def gd_zero(prior: RegressionPrior) -> OptimalGD:
 def _best_step(prior: RegressionPrior, *, centred: bool) -> tuple[Floats, float]:
     """Return the best step size from the mean, or from zero, and its risk."""
     law, (p, q) = in_units(prior)
-    root = _root(law.Psi) if centred else np.column_stack([_root(law.Psi), law.mean])
+    root = covariance_root(law.Psi)
+    root = root if centred else np.column_stack([root, law.mean])
     phi, turn = np.linalg.eigh(root.T @ law.H @ root)
     phi = np.maximum(phi, 0.0)
     kappa = float(phi.sum()) + prior.noise_var / q / q
-    if kappa == 0.0:
+    if kappa <= product_cut(root, law.H):
         return np.zeros_like(law.H), prior.noise_var
     curvature = (1.0 + law.share) * phi + law.share * kappa
     half = root @ turn / np.sqrt(curvature) / p
@@ -348,7 +351,7 @@ def optimality(prior: RegressionPrior, reduced: Reduced) -> Optimality:
     True
     """
     u, u0, U, v, gamma = checked_reduced(reduced, checked_prior(prior).dim)
-    mean, root = prior.task_mean, _root(prior.input_cov)
+    mean, root = prior.task_mean, covariance_root(prior.input_cov)
     off = u0 * (U + np.outer(mean, v)) - optimal_gd(prior).gamma.T
     return Optimality(
         0.0 if u0 else np.inf,

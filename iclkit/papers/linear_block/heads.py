@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 
 from iclkit._checks import count, finite_array, generator
+from iclkit.papers.linear_block.arrays import checked_prior
 from iclkit.papers.linear_block.gd import optimal_gd
 from iclkit.papers.linear_block.prior import RegressionPrior, Whitened, whiten
 
@@ -179,7 +180,7 @@ def heads_risk(
     >>> round(heads_risk(prior, [[0, 1]], [[[0.4], [0]]]), 12)  # one step of size 0.4 from zero
     1.06
     """
-    tokens = prior.dim + 1 + int(scratchpad)
+    tokens = checked_prior(prior).dim + 1 + int(scratchpad)
     values, keys = finite_array("values", values, ndim=2), finite_array("keys", keys, ndim=3)
     if keys.shape != (len(values), tokens, prior.dim) or values.shape[1] != tokens:
         raise ValueError(
@@ -284,7 +285,7 @@ def best_heads(
     [1.903294, 1.5, 1.5]
     """
     n_heads, n_starts = count("n_heads", n_heads), count("n_starts", n_starts)
-    white, rng = whiten(prior), generator(rng)
+    white, rng = whiten(checked_prior(prior)), generator(rng)
     moments = context_moments(white, scratchpad=scratchpad)
     tokens = len(moments.second)
     order = np.eye(tokens)[::-1]  # the label, the constant, then the inputs
@@ -294,10 +295,17 @@ def best_heads(
         starts = rng.standard_normal((n_starts, n_heads, tokens))
         starts[0] = order[:n_heads] + 0.1 * starts[0]
         starts[1:2] = order[:n_heads] + order[1 : n_heads + 1] + 0.1 * starts[1:2]
-        values = min((_descend(moments, start) for start in starts), key=lambda end: end[0])[1]
+        unit = _in_units(moments)
+        values = min((_descend(unit, start) for start in starts), key=lambda end: end[0])[1]
     excess, keys = _best_keys(moments, values)
     back = _from_white(prior, white, moments)
     return BestHeads(values @ back.T, back @ keys @ white.inverse, prior.noise_var + excess)
+
+
+def _in_units(moments: ContextMoments) -> ContextMoments:
+    """Tasks of mean square 1, so that the search stops at the same place in every unit."""
+    size = np.sqrt(moments.power) if moments.power > 0 else 1.0
+    return moments._replace(cross=moments.cross / size, power=moments.power / size**2)
 
 
 def _descend(moments: ContextMoments, values: Floats) -> tuple[float, Floats]:
@@ -311,7 +319,7 @@ def _descend(moments: ContextMoments, values: Floats) -> tuple[float, Floats]:
             args=(values.shape,),
             jac=True,
             method="BFGS",
-            options={"gtol": 1e-10 * max(1.0, moments.power), "maxiter": 1000},
+            options={"gtol": 1e-10, "maxiter": 1000},
         )
         values, excess = end.x.reshape(values.shape), float(end.fun)
     return excess, values
@@ -428,7 +436,7 @@ def unlimited_heads_gap(prior: RegressionPrior) -> float:
     >>> round(unlimited_heads_gap(isotropic_prior(3, n_context=10, mean=3**0.5)), 12)
     0.5625
     """
-    white = whiten(prior)
+    white = whiten(checked_prior(prior))
     return white.norm2 * _constant(white).share
 
 
@@ -463,7 +471,7 @@ def enough_heads(prior: RegressionPrior) -> int:
     >>> [enough_heads(isotropic_prior(3, n_context=4, mean=m, noise_var=0.3)) for m in (1, 9)]
     [3, 4]
     """
-    white = whiten(prior)
+    white = whiten(checked_prior(prior))
     rank, seen = len(white.values), white.mean != 0.0
     if not seen.any():
         return 1

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iclkit._checks import count, finite_array, generator
+from iclkit.papers.linear_block.arrays import checked_prior, checked_prompts, of_shape
 from iclkit.papers.linear_block.gd import gd_risk, optimal_gd
 from iclkit.papers.linear_block.heads import step_filter
 from iclkit.papers.linear_block.prior import RegressionPrior, Whitened, isotropic_prior, whiten
@@ -73,7 +74,7 @@ def fit_gd(prompts: Prompts, *, max_sweeps: int = 2000) -> FittedGD:
     Raises
     ------
     ValueError
-        If there are fewer prompts than parameters.
+        If there are fewer prompts than parameters, shapes disagree, or an entry is not finite.
     ConvergenceError
         If the start still moves after `max_sweeps` rounds.
 
@@ -121,10 +122,10 @@ class _Queries(NamedTuple):
 
 
 def _queries(prompts: Prompts) -> _Queries:
-    x, y = finite_array("x", prompts.x, ndim=3), finite_array("y", prompts.y, ndim=2)
-    x_query = finite_array("x_query", prompts.x_query, ndim=2)
-    target = finite_array("y_query", prompts.y_query, ndim=1)
-    n_prompts, length, dim = x.shape
+    dim = finite_array("x", prompts.x, ndim=3).shape[-1]
+    x, y, x_query = checked_prompts(*prompts[:3], dim=dim)
+    n_prompts, length = y.shape
+    target = of_shape("y_query", finite_array("y_query", prompts.y_query, ndim=1), (n_prompts,))
     if n_prompts < dim * (dim + 1):
         raise ValueError(
             f"prompts must be at least as many as parameters, {dim * (dim + 1)}, got {n_prompts}"
@@ -150,7 +151,7 @@ def _sweep(data: _Queries, beta: Floats) -> tuple[Floats, Floats, float]:
 def pretraining_constant(
     prior: RegressionPrior, *, n_draws: int, rng: np.random.Generator
 ) -> Estimate:
-    """Return the limit of n times the excess risk of pretraining on n prompts.
+    """Return the limit of n times the mean excess risk of pretraining on n prompts.
 
     Parameters
     ----------
@@ -172,10 +173,11 @@ def pretraining_constant(
     Notes
     -----
     Asymptotics of least squares: with half the Hessian K of the risk at the optimum and the
-    answer's gradient f' in all parameters, ``n * excess -> E[r^2 f'^T K^{-1} f']``, where r is
-    the error of the best GD-beta. K is block diagonal, `step_hessian` for the start and
-    ``H (x) W_0`` for the step size. The average over query and its noise is taken exactly, that
-    over task and context by sampling. Parameters in the null space of H do not count.
+    answer's gradient f' in all parameters, ``n * excess`` has a limit law with the mean
+    ``E[r^2 f'^T K^{-1} f']``, where r is the error of the best GD-beta. K is block diagonal,
+    `step_hessian` for the start and ``H (x) W_0`` for the step size. The average over query and
+    its noise is taken exactly, that over task and context by sampling. Parameters in the null
+    space of H do not count.
 
     References
     ----------
@@ -191,7 +193,9 @@ def pretraining_constant(
     True
     """
     n_draws, rng = count("n_draws", n_draws, low=2), generator(rng)
-    white = whiten(prior)
+    white = whiten(checked_prior(prior))
+    if not white.root.any():
+        return Estimate(0.0)  # inputs are 0, and so is every answer
     block = max(1, _NUMBERS // (len(white.values) * (white.n_context + len(white.values))))
     sizes = [min(block, n_draws - start) for start in range(0, n_draws, block)]
     terms = np.concatenate([_leverage(white, size, rng=rng) for size in sizes])
@@ -313,7 +317,7 @@ def step_line(prior: RegressionPrior) -> StepLine:
     >>> round(floor, 12), round(slope, 12)
     (1.36, 0.48)
     """
-    white = whiten(prior)
+    white = whiten(checked_prior(prior))
     step = step_filter(white)
     floor = float(white.values @ (1.0 - step) ** 2)
     return StepLine(prior.noise_var + floor, float((white.values + white.level) @ step**2))

@@ -15,12 +15,23 @@ from numpy.typing import ArrayLike, NDArray
 from iclkit._checks import count, finite_array, generator, scalar
 from iclkit.prompts import Prompts
 
-__all__ = ["RegressionPrior", "Whitened", "isotropic_prior", "whiten"]
+__all__ = [
+    "RANK_CUT",
+    "RegressionPrior",
+    "Whitened",
+    "covariance_root",
+    "isotropic_prior",
+    "product_cut",
+    "whiten",
+    "whiten_moderate",
+]
 
 Floats = NDArray[np.float64]
 
 _ROUNDING = 1e-10  # asymmetry and negative eigenvalues below this share of the largest are rounding
-_RANK_CUT = 1e-13  # eigenvalues below this share of the largest, per dimension, count as zero
+_HUGE = 1e300  # variances beyond this one overflow
+_MODERATE = 1e70  # standard deviations up to this one have a fourth power
+RANK_CUT = 1e-13  # eigenvalues below this share of the largest, per dimension, count as zero
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +55,7 @@ class RegressionPrior:
     ------
     ValueError
         If shapes disagree, a covariance is not symmetric or has a negative eigenvalue, the noise
-        is negative, or the context is empty.
+        is negative, the context is empty, or the variance of a label overflows.
 
     Notes
     -----
@@ -80,6 +91,7 @@ class RegressionPrior:
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+        _check_labels(self)
 
     @property
     def dim(self) -> int:
@@ -105,9 +117,12 @@ class RegressionPrior:
         """
         n_prompts, rng = count("n_prompts", n_prompts), generator(rng)
         length = self.n_context if n_context is None else count("n_context", n_context)
-        spread = rng.standard_normal((n_prompts, self.dim)) @ _root(self.task_cov).T
+        spread = rng.standard_normal((n_prompts, self.dim)) @ covariance_root(self.task_cov).T
         task = self.task_mean + spread
-        x = rng.standard_normal((n_prompts, length + 1, self.dim)) @ _root(self.input_cov).T
+        x = (
+            rng.standard_normal((n_prompts, length + 1, self.dim))
+            @ covariance_root(self.input_cov).T
+        )
         noise = np.sqrt(self.noise_var) * rng.standard_normal((n_prompts, length + 1))
         y = np.einsum("bnd,bd->bn", x, task) + noise
         return Prompts(x[:, :-1], y[:, :-1], x[:, -1], y[:, -1], task)
@@ -230,7 +245,7 @@ def whiten(prior: RegressionPrior) -> Whitened:
     (array([12.]), array([2.]))
     """
     values, vectors = np.linalg.eigh(prior.input_cov)
-    kept = values > _RANK_CUT * len(values) * values[-1]
+    kept = values > RANK_CUT * len(values) * values[-1]
     if not kept.any():
         zero = np.zeros((prior.dim, 1))
         return Whitened(zero[0], zero[0], prior.noise_var, prior.n_context, zero, zero.T)
@@ -238,16 +253,45 @@ def whiten(prior: RegressionPrior) -> Whitened:
     white = basis * scale
     phi, turn = np.linalg.eigh(white.T @ prior.task_cov @ white)
     phi, turn = np.maximum(phi[::-1], 0.0), turn[:, ::-1]
-    phi = np.where(phi > _RANK_CUT * len(phi) * phi[0], phi, 0.0)
+    phi = np.where(
+        phi > max(RANK_CUT * len(phi) * phi[0], product_cut(white, prior.task_cov)), phi, 0.0
+    )
     root, inverse = white @ turn, turn.T @ (basis / scale).T
     mean = root.T @ prior.task_mean
     return Whitened(phi, mean, prior.noise_var, prior.n_context, root, inverse)
 
 
-def _root(cov: Floats) -> Floats:
+def _check_labels(prior: RegressionPrior) -> None:
+    """Raise unless the variance of a label is a number that can be computed with."""
+    H, mean = prior.input_cov, prior.task_mean
+    with np.errstate(over="ignore", invalid="ignore"):
+        size = float(np.vdot(H, prior.task_cov) + mean @ H @ mean) + prior.noise_var
+    if not size < _HUGE:
+        raise ValueError(f"labels must have a variance below {_HUGE:g}, got {size:g}; rescale them")
+
+
+def whiten_moderate(prior: RegressionPrior) -> Whitened:
+    """Return `whiten` of a prior whose label variance has a square, for formulas of degree 4."""
+    white = whiten(prior)
+    size = max(np.sqrt(white.level), np.abs(white.mean).max())
+    if size and not 1.0 / _MODERATE <= size <= _MODERATE:
+        raise ValueError(
+            f"labels must have a standard deviation between {1 / _MODERATE:g} and {_MODERATE:g}, "
+            f"got {size:.3g}; rescale them"
+        )
+    return white
+
+
+def covariance_root(cov: Floats) -> Floats:
     """Return R with ``cov = R R^T``, exact on the null space."""
     values, vectors = np.linalg.eigh(cov)
     return vectors * np.sqrt(np.maximum(values, 0.0))
+
+
+def product_cut(root: Floats, cov: Floats) -> float:
+    """Return the size below which eigenvalues of ``root^T cov root`` are rounding."""
+    size = np.abs(root)
+    return RANK_CUT * len(cov) * float(np.vecdot(size.T, size.T @ np.abs(cov)).max())
 
 
 def _covariance(name: str, values: ArrayLike, dim: int) -> Floats:
@@ -261,13 +305,19 @@ def _covariance(name: str, values: ArrayLike, dim: int) -> Floats:
             f"{name} must be symmetric, got entries that differ by {skew:.3g} from the transpose; "
             f"take ({name} + {name}.T) / 2 if that is meant"
         )
-    matrix = (matrix + matrix.T) / 2
+    matrix = matrix / 2 + matrix.T / 2
     smallest = float(np.linalg.eigvalsh(matrix)[0])
     if smallest < -_ROUNDING * scale:
         raise ValueError(
             f"{name} must have no negative eigenvalue, got {smallest:.3g}; a covariance has none"
         )
-    return matrix
+    return _without_negative(matrix) if smallest < -RANK_CUT * len(matrix) * scale else matrix
+
+
+def _without_negative(matrix: Floats) -> Floats:
+    """Return the matrix with its negative eigenvalues set to 0: no risk may fall below 0."""
+    root = covariance_root(matrix)
+    return root @ root.T
 
 
 def _frozen(array: Floats) -> Floats:

@@ -1,8 +1,8 @@
 """Linear attention with a scratchpad: tokens ``(x, 1, y)`` with a constant entry.
 
 The constant is the paper's open question (its Appendix J): does one head then do without a
-perceptron? Exact risk, two bounds on what it still loses, and the best weights that a search
-finds.
+perceptron? Exact risk, bounds on what it still loses, its limit for a large mean task, and the
+best weights that a search finds.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar
 
 from iclkit._checks import finite_array
+from iclkit.papers.linear_block.arrays import checked_prior
 from iclkit.papers.linear_block.heads import best_heads, step_filter
 from iclkit.papers.linear_block.network import reduced_risk
-from iclkit.papers.linear_block.prior import RegressionPrior, Whitened, whiten
+from iclkit.papers.linear_block.prior import RegressionPrior, whiten
 
 __all__ = [
     "BestScratchpad",
@@ -151,7 +151,8 @@ def scratchpad_bound(prior: RegressionPrior) -> ScratchpadBound:
     Linear: values are residuals at the mean task, the step is that of the block, and the
     constant carries the mean; ``(2/M) sqrt(kappa) |Phi Omega^{-1}|_F |task_mean|_H``.
     Flat: the constant carries the mean and nothing else happens, ``tr Phi^2 Omega^{-1}``. So the
-    loss grows at most linearly, and not for ever.
+    loss grows at most linearly, and not for ever. `scratchpad_limit` is a smaller bound than the
+    flat one, for means of one direction.
 
     References
     ----------
@@ -164,14 +165,14 @@ def scratchpad_bound(prior: RegressionPrior) -> ScratchpadBound:
     >>> round(bound.linear, 6), round(bound.flat, 6)
     (2.032789, 2.272727)
     """
-    white = whiten(prior)
+    white = whiten(checked_prior(prior))
     step = step_filter(white)
     size = np.sqrt(white.level * white.norm2 * (step @ step))
     return ScratchpadBound(2.0 * float(size) / white.n_context, float(step @ white.values))
 
 
 def scratchpad_limit(prior: RegressionPrior) -> float:
-    """Return what the best scratchpad loses as the mean task grows in its own direction.
+    """Return an upper bound on what the best scratchpad loses, which is its limit for large means.
 
     Parameters
     ----------
@@ -181,7 +182,8 @@ def scratchpad_limit(prior: RegressionPrior) -> float:
     Returns
     -------
     float
-        Limit of the gap to the best block, between 0 and the flat bound.
+        Bound of the gap to the best block for every mean task of this direction, and its limit as
+        the mean grows; between 0 and the flat bound.
 
     Raises
     ------
@@ -190,16 +192,19 @@ def scratchpad_limit(prior: RegressionPrior) -> float:
 
     Notes
     -----
-    To avoid a price that grows with the mean the weights must approach
-    ``(A, v) = -c (b, u0) n^T`` with the mean's direction n. The best such weights explain
+    With n the mean's direction in whitened coordinates and ``rho = (kappa + sqrt(kappa^2 +
+    (M+2) tau2))/M``::
 
-        ``max_b 4 (b^T Phi n)^2 / [(2/M) (|b|^2 + kappa)^2 + (1 + 2/M) (4 b^T Phi b + 2 tau2)]``
+        sum_i phi_i^2/omega_i - sum_i n_i^2 phi_i^2/(rho + (1 + 2/M) phi_i)
 
-    less than the flat bound; the maximum is a search over one number.
+    Weights ``(A, v) = -c (b, u0) n^T`` make key and value of every example proportional, so that a
+    constant of any size along n is free of charge. The head then regresses the task's part along n
+    on one number, the mean square of the values; the second sum is what it explains with the best
+    b, ``b ~ (rho + (1 + 2/M) Phi)^{-1} Phi n``. For large means other weights are too dear.
 
     References
     ----------
-    New here: derived by matching leading orders, not proved, and checked against searches.
+    New here.
 
     Examples
     --------
@@ -207,30 +212,14 @@ def scratchpad_limit(prior: RegressionPrior) -> float:
     >>> round(scratchpad_limit(isotropic_prior(5, n_context=5, mean=1)), 6)
     2.019511
     """
-    white = whiten(prior)
+    white = whiten(checked_prior(prior))
     if white.norm2 == 0.0:
         raise ValueError("task_mean must have a direction where inputs vary, got norm 0")
-    flat, pull = scratchpad_bound(prior).flat, white.values * white.mean / np.sqrt(white.norm2)
-    if not pull.any():
-        return flat
-    low = np.log(white.level / white.n_context)
-    end = minimize_scalar(
-        lambda log_ridge: -_explained(white, pull, np.exp(log_ridge)),
-        bounds=(low, low + 40.0),
-        method="bounded",
-        options={"xatol": 1e-10},
-    )
-    return flat + float(end.fun)
-
-
-def _explained(white: Whitened, pull: Floats, ridge: float) -> float:
-    """Return what the best b of length ``M ridge - kappa`` explains; b is a ridge solution."""
-    length = white.n_context
-    b = pull / (ridge + (1.0 + 2.0 / length) * white.values)
-    b = b * np.sqrt(max(length * ridge - white.level, 0.0) / (b @ b))
-    quartic = 2.0 / length * (b @ b + white.level) ** 2
-    quartic += (1.0 + 2.0 / length) * (4.0 * b @ (white.values * b) + 2.0 * white.square)
-    return float(4.0 * (b @ pull) ** 2 / quartic)
+    phi, length, level = white.values, white.n_context, white.level
+    ridge = (level + np.hypot(level, np.sqrt((length + 2.0) * white.square))) / length
+    curvature = np.where(phi > 0, ridge + (1.0 + 2.0 / length) * phi, 1.0)
+    share = (white.mean / np.sqrt(white.norm2)) ** 2
+    return float((step_filter(white) - share * (phi / curvature)) @ phi)
 
 
 def best_scratchpad(

@@ -73,7 +73,8 @@ def search_weights(
     -----
     Quasi-Newton descent (L-BFGS) on the exact risk with its exact gradient; nothing else of the
     theory enters. Without perceptron it often ends in a local minimum that is not the global one;
-    with it, it may rest for long at saddles.
+    with it, it may rest for long at saddles, or end in a local minimum (see
+    `trapped_block`).
 
     References
     ----------

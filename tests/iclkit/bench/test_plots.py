@@ -198,3 +198,43 @@ def test_maps_are_rasterised_and_repeat():
 def test_show_without_a_notebook_is_silent(capsys):
     assert plots.show(figure(), **WORDS) is None
     assert capsys.readouterr().out == ""
+
+
+# ------------------------------------------------------------------ contours
+
+
+def bowl():
+    x, y = np.meshgrid(np.linspace(-2, 2, 21), np.linspace(-1, 1, 11))
+    height = x**2 + 4 * y**2
+    return pd.DataFrame({"a": x.ravel(), "b": y.ravel(), "height": height.ravel()})
+
+
+def contours(paths=None, **options):
+    drawn = {"x": "a", "y": "b", "value": "height", "levels": [0.5, 1, 2], **options}
+    figure = plots.panels(plots.panel(plots.draw_contours, bowl(), paths, **drawn))
+    return figure.axes[0]
+
+
+def test_contours_have_the_levels_asked_for_and_the_shape_of_the_table():
+    (lines,) = contours().collections
+    assert list(lines.levels) == [0.5, 1, 2]
+    outer = lines.get_paths()[-1].vertices
+    assert outer.max(axis=0) == pytest.approx([np.sqrt(2), np.sqrt(0.5)], abs=0.03)
+
+
+def test_paths_are_drawn_in_their_own_order_from_a_marker():
+    there = pd.DataFrame({"a": [1.0, 0.0, 0.5], "b": [0.5, 0.2, 0.0], "start": "there"})
+    back = pd.DataFrame({"a": [-1.0, 0.0], "b": [0.5, 0.0], "start": "back"})
+    first, marker, *_ = contours(pd.concat([there, back]), hue="start").lines[2:]
+    assert list(first.get_xdata()) == [1.0, 0.0, 0.5]
+    assert list(marker.get_xdata()) == [1.0]
+    assert marker.get_marker() not in ("", "None")
+
+
+def test_the_shaded_region_is_where_the_column_is_negative():
+    table = bowl().assign(sign=lambda t: t.height - 1)
+    look = {"x": "a", "y": "b", "value": "height", "shade": "sign"}
+    axes = plots.panels(plots.panel(plots.draw_contours, table, **look)).axes[0]
+    inside = axes.collections[0].get_paths()[0]
+    assert inside.contains_point((0, 0))
+    assert not inside.contains_point((1.5, 0))

@@ -5,6 +5,8 @@ import pytest
 
 from iclkit.papers.linear_block import (
     RegressionPrior,
+    gap_bounds,
+    gd_zero,
     isotropic_prior,
     network_risk,
     optimal_gd,
@@ -142,6 +144,18 @@ def test_profile_says_what_is_wrong(b, u0, message):
         attention_profile(PRIORS["FIG1"], b, u0)
 
 
+def test_weights_of_the_profile_take_one_label_weight():
+    with pytest.raises(TypeError, match="u0 must be a number, got list"):
+        profile_weights(PRIORS["FIG1"], np.ones(5), [1, 2])
+    with pytest.raises(ValueError, match="b must have rows of one length"):
+        attention_profile(PRIORS["FIG1"], [[1, 2], [3]], 1)
+
+
+def test_a_mean_whose_square_underflows_is_no_mean():
+    prior = RegressionPrior(np.eye(2), [1e-160, 1e-161], np.diag([1, 2]), 0.1, 3)
+    assert optimal_attention(prior).risk == pytest.approx(optimal_gd(prior).risk, rel=IDENTITY)
+
+
 def test_value_weights_where_inputs_do_not_vary_read_nothing():
     H = np.ones((3, 3))
     prior = RegressionPrior(H, [1, 2, 3], np.eye(3), 0.1, 2)
@@ -269,6 +283,35 @@ def test_minima_are_sorted_stationary_and_start_with_the_best(name):
     for found in minima:
         slope = reduced_gradient(prior, found.reduced)[1]
         assert np.abs(np.concatenate([slope.u, [slope.u0]])).max() < MINIMUM * found.risk
+
+
+@pytest.mark.parametrize("variance", [0.0, 1e-6, 1e-3])
+@pytest.mark.parametrize("length", [1e-4, 1e-2, 1.0, 3.0])
+def test_a_mean_along_which_tasks_hardly_vary(length, variance):
+    """The minimum has b near 0 there: all other starts end in the branch of u0 = 0."""
+    task_cov = np.diag([2.0, 1.0, variance])
+    prior = RegressionPrior(np.eye(3), [0, 0, length], task_cov, 0.7, 6)
+    best = optimal_attention(prior)
+    assert best.risk <= gd_zero(prior).risk
+    assert best.gap <= gap_bounds(prior).upper * (1 + IDENTITY)
+    assert best.gap >= length**2 / 7
+    plain = RegressionPrior(np.eye(3), [0, 0, length], np.diag([2.0, 1.0, 0.0]), 0.7, 6)
+    assert best.gap == pytest.approx(optimal_attention(plain).gap, rel=2 * variance + 1e-9)
+
+
+def test_no_random_prior_breaks_a_bound():
+    """Means and variances of all sizes, many of them zero."""
+    rng = stream(0, "bounds")
+    for _ in range(60):
+        dim, n_context = int(rng.integers(1, 6)), int(10 ** rng.uniform(0, 4))
+        phi = 10.0 ** rng.uniform(-6, 1, dim) * (rng.random(dim) < 0.8)
+        mean = rng.standard_normal(dim) * 10.0 ** rng.uniform(-4, 3, dim) * (rng.random(dim) < 0.6)
+        noise_var = float(rng.choice([0.0, 10.0 ** rng.uniform(-4, 3)]))
+        prior = RegressionPrior(np.eye(dim), mean, np.diag(phi), noise_var, n_context)
+        gap, bounds = optimal_attention(prior).gap, gap_bounds(prior)
+        rounding = 1e-13 * (mean @ mean + phi.sum())
+        assert bounds.corrected * (1 - 1e-9) - rounding <= gap
+        assert gap <= bounds.upper * (1 + 1e-9) + rounding
 
 
 # ------------------------------------------------------------------ search over the matrices

@@ -253,6 +253,19 @@ def test_a_solver_that_gives_up_says_when(monkeypatch):
         gradient_flow(PRIORS["FIG1"], [3])
 
 
+@pytest.mark.parametrize("start", [{"beta0": np.full(5, 1e80)}, {"gamma0": np.full((5, 5), 1e80)}])
+def test_weights_out_of_range_are_named(start):
+    for function in (gradient_flow, flow_bounds):
+        with pytest.raises(ValueError, match=r"must be at most 1e\+70, got 1e\+80"):
+            function(PRIORS["FIG1"], [0, 1], **start)
+
+
+def test_a_path_that_gets_nowhere_ends_in_one_line(monkeypatch):
+    monkeypatch.setattr(flow, "_PATIENCE", 2000)
+    with pytest.raises(flow.ConvergenceError, match="does not get beyond time"):
+        gradient_flow(PRIORS["FIG1"], [1e-300])
+
+
 # ------------------------------------------------------------------ bounds and rates
 
 
@@ -346,6 +359,18 @@ def test_the_sharp_rate_is_reached_in_one_dimension_without_noise(m):
     assert rate == pytest.approx(5 / (m + 5))
 
 
+@pytest.mark.parametrize(("task_var", "noise_var"), [([1], 0.0), ([1, 0], 0.0), ([1], 1.0)])
+def test_one_direction_without_noise_exerts_no_force(task_var, noise_var, rng):
+    dim = len(task_var)
+    prior = RegressionPrior(np.eye(dim), np.ones(dim), np.diag(task_var), noise_var, 5)
+    rates = local_rates(prior)
+    forced = min(rates.gamma_modes[0], 2 * rates.beta)
+    assert (rates.gamma > forced + 1e-3) == (dim == 1 and not noise_var)
+    window = np.array([14, 17])
+    errors = gradient_flow(prior, window, **random_start(prior, rng)).gamma_error
+    assert np.log(errors[0] / errors[1]) / np.ptp(window) == pytest.approx(rates.gamma, rel=1e-2)
+
+
 # ------------------------------------------------------------------ not convex
 
 
@@ -394,6 +419,14 @@ def test_block_flow_starts_along_the_gradient_and_descends(rng):
         assert risk == pytest.approx(network_risk(prior, *weights), rel=IDENTITY)
 
 
+def test_the_explicit_solver_follows_the_same_block(rng, monkeypatch):
+    prior = isotropic_prior(2, n_context=4, mean=1.0)
+    start = small_block(prior, rng, 0.5)
+    stiff = block_flow(prior, [1, 10], start)
+    monkeypatch.setattr(flow, "_STIFF_SIZE", 0)
+    assert block_flow(prior, [1, 10], start).risk == pytest.approx(stiff.risk, rel=1e-6)
+
+
 def test_attention_alone_flows_too(rng):
     prior = isotropic_prior(2, n_context=4, mean=1.0)
     start = small_block(prior, rng, 0.3)._replace(W_1=None, W_2=None)
@@ -407,6 +440,8 @@ def test_block_flow_names_bad_input(rng):
     start = small_block(prior, rng, 0.3)
     with pytest.raises(ValueError, match="times must start at 0"):
         block_flow(prior, [-1, 2], start)
+    with pytest.raises(TypeError, match="weights must be Weights, got tuple"):
+        block_flow(prior, [0, 2], tuple(start))
     with pytest.raises(ValueError, match="W_Q"):
         block_flow(prior, [0, 2], start._replace(W_Q=np.eye(2)))
 
@@ -450,6 +485,25 @@ def test_the_trap_is_a_minimum_exactly_where_its_margin_exceeds_one(seed):
     smallest = eigenvalues / eigenvalues[-1]
     assert np.abs(smallest).min() < 1e-9  # the scale of (b, v)
     assert (smallest[0] > -1e-9) == (trap.margin > 1)
+
+
+@pytest.mark.parametrize(("n_context", "noise_var"), [(1, 0.0), (2, 3.0), (9, 0.0), (9, 9.0)])
+def test_the_trap_of_equal_directions_is_free_to_rotate_only(n_context, noise_var):
+    prior = isotropic_prior(3, n_context=n_context, mean=1.0, noise_var=noise_var)
+    trap = trapped_block(prior)
+    x = np.concatenate([np.ravel(part) for part in trap.weights])
+    eigenvalues = np.linalg.eigvalsh(derivatives(lambda at: flat_gradient(prior, at), x))
+    flat = np.abs(eigenvalues) < 1e-9 * eigenvalues[-1]
+    assert flat.sum() == 3  # the scale and two rotations
+    assert (eigenvalues[~flat].min() > 0) == (trap.margin > 1)
+
+
+def test_the_margin_does_not_depend_on_units():
+    def margin(unit):
+        cov = unit * np.diag([2.0, 1.0, 0.3])
+        return trapped_block(RegressionPrior(cov, [1, 2, 3], np.eye(3), unit / 3, 4)).margin
+
+    assert [margin(1e-200), margin(1e90)] == pytest.approx([margin(1.0)] * 2)
 
 
 @pytest.mark.parametrize("name", ["DIAG4", "GEN3", "RANKDEF"])

@@ -1,5 +1,7 @@
 """The gap between attention and block: values, bounds, limits, the steps of the proof."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,6 +21,7 @@ from iclkit.papers.linear_block.gap import (
     gap_ratio_search,
     large_mean_gap,
     long_context_gap,
+    small_mean_gap,
     tight_prior,
 )
 from iclkit.rng import stream
@@ -254,11 +257,41 @@ def test_large_means(n_context):
     assert ratio == pytest.approx(large_mean_gap(prior), abs=1e-6)
 
 
+@pytest.mark.parametrize("name", ["FIG1", "DIAG4", "GEN3", "RANKDEF"])
+def test_small_means(name):
+    prior = replace(PRIORS[name], task_mean=1e-4 * PRIORS[name].task_mean)
+    ratio = approximation_gap(prior) / whiten(prior).norm2
+    assert ratio == pytest.approx(small_mean_gap(prior), rel=1e-5)
+    assert small_mean_gap(PRIORS[name]) == pytest.approx(small_mean_gap(prior), rel=IDENTITY)
+
+
+@pytest.mark.parametrize("mean", [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [1.0, 2.0, -3.0]])
+def test_small_means_where_tasks_do_not_vary(mean):
+    """The third direction has no task variance; the best attention still recites its mean."""
+    prior = RegressionPrior(np.eye(3), 1e-4 * np.array(mean), np.diag([2.0, 1.0, 0.0]), 0.7, 6)
+    ratio = approximation_gap(prior) / whiten(prior).norm2
+    assert ratio == pytest.approx(small_mean_gap(prior), rel=1e-5)
+
+
+def test_small_means_in_one_dimension_and_without_variance():
+    line = isotropic_prior(1, n_context=4, mean=1e-4, noise_var=0.5)
+    assert approximation_gap(line) / 1e-8 == pytest.approx(small_mean_gap(line), rel=1e-5)
+    known = isotropic_prior(3, n_context=4, mean=1.0, noise_var=0.5, task_var=0)
+    assert small_mean_gap(known) == approximation_gap(known) / 3 == 2 / 6
+
+
+def test_the_small_mean_limit_refuses_what_it_does_not_know():
+    with pytest.raises(ValueError, match="task_mean must not vanish"):
+        small_mean_gap(isotropic_prior(2, n_context=3))
+    with pytest.raises(ValueError, match="rank 2 or more where there are inputs, got rank 1"):
+        small_mean_gap(RegressionPrior(np.eye(2), [1, 1], np.diag([1, 0]), 1.0, 3))
+
+
 # ------------------------------------------------------------------ arguments
 
 
 @pytest.mark.parametrize(
-    "function", [approximation_gap, gap_bounds, large_mean_gap, long_context_gap]
+    "function", [approximation_gap, gap_bounds, large_mean_gap, long_context_gap, small_mean_gap]
 )
 def test_a_prior_is_required(function):
     with pytest.raises(TypeError, match="prior must be a RegressionPrior"):

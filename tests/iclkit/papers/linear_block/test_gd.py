@@ -433,6 +433,12 @@ GEN3 = PRIORS["GEN3"]
             TypeError,
             "n_context must be an integer, got nan",
         ),
+        (
+            lambda: gd_risk(GEN3, [1, 2, 3], np.eye(3), np.array([3, 4])),
+            TypeError,
+            "n_context must be an integer",
+        ),
+        (lambda: gd_risk(GEN3, [1, [2], 3], np.eye(3)), ValueError, "beta must have rows of one"),
         (lambda: gd_risk(3, [1], [[1]]), TypeError, "prior must be a RegressionPrior, got int"),
         (lambda: optimal_gd(None), TypeError, "prior must be a RegressionPrior, got NoneType"),
         (lambda: gd_zero(None), TypeError, "prior must be a RegressionPrior"),

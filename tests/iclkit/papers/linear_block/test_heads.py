@@ -245,10 +245,45 @@ def test_enough_heads_for_random_spectra(seed):
     assert gaps[0] > least * (1 + 1e-7)
 
 
+@pytest.mark.parametrize("phi", [[1.0, 1.0], [3.0, 0.5, 0.2]])
+def test_the_norm_where_one_more_head_is_needed(phi):
+    noise_var, M, phi = 2.0, 3, np.array(phi)
+    direction, kappa = np.linspace(1, -2, len(phi)), phi.sum() + noise_var
+    cov = np.diag(np.append(2 / M + 0 * phi, 2 / M * (kappa**2 + 2 * phi @ phi) + 2 * phi @ phi))
+    cov[:-1, -1] = cov[-1, :-1] = 2 / M * phi
+    means = np.append(1 + 0 * phi, kappa)
+    *inputs, label = np.linalg.solve(cov + np.outer(means, means), means)
+    omega = ((M + 1) * phi + kappa) / M
+    edge = 1 / np.sqrt(4 * label * np.sum(inputs * (direction * omega / phi) ** 2))
+    law = {"noise_var": noise_var, "n_context": M}
+    for scale, more in ((0.999, 0), (1.001, 1)):
+        prior = spectrum_prior(phi, scale * edge * direction, **law)
+        assert enough_heads(prior) == len(phi) + more
+
+
 def test_one_dimension_and_much_noise_need_two_heads():
     prior = isotropic_prior(1, n_context=1, mean=1.0, noise_var=10.0)
     assert enough_heads(prior) == 2
     assert unlimited_heads_gap(prior) < 0.561238 - 0.03  # what one head loses
+
+
+@pytest.mark.parametrize(
+    ("mean", "noise_var", "enough"),
+    [([1, 1], 0.3, 3), ([1, 1], 0.0, 2), ([0, 1], 0.3, 3), ([1, 0], 0.3, 2), ([9, 0], 0.3, 3)],
+)
+def test_a_known_direction_of_the_task_needs_one_head_more(mean, noise_var, enough, rng):
+    prior = spectrum_prior([1.0, 0.0], mean, noise_var=noise_var, n_context=4)
+    least = unlimited_heads_gap(prior)
+    gaps = [heads_gap(prior, n, n_starts=6, rng=rng) for n in (enough - 1, enough)]
+    assert enough_heads(prior) == enough
+    assert gaps[1] == pytest.approx(least, rel=1e-8)
+    assert gaps[0] > least * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("function", [enough_heads, unlimited_heads_gap])
+def test_no_prior_says_so(function):
+    with pytest.raises(TypeError, match="prior must be a RegressionPrior, got NoneType"):
+        function(None)
 
 
 def test_without_noise_as_many_heads_as_dimensions_are_enough():

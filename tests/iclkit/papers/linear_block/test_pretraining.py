@@ -76,6 +76,10 @@ def test_too_few_prompts_and_too_few_sweeps_say_so(rng):
         fit_gd(prompts)
     with pytest.raises(ValueError, match="y_query must be finite"):
         fit_gd(prompts._replace(y_query=np.full(11, np.nan)))
+    with pytest.raises(ValueError, match=r"y_query must have shape \(11,\), got \(9,\)"):
+        fit_gd(prompts._replace(y_query=prompts.y_query[:9]))
+    with pytest.raises(ValueError, match=r"x must have shape \(11, 2, 3\), got \(11, 7, 3\)"):
+        fit_gd(prompts._replace(y=prompts.y[:, :2]))
     with pytest.raises(ConvergenceError, match="still moves after 1 sweeps"):
         fit_gd(PRIORS["GEN3"].sample(50, rng=rng), max_sweeps=1)
 
@@ -111,6 +115,49 @@ def test_the_constant_is_the_leverage_of_the_errors(name, rng):
     assert abs(found.value - direct) < SIGMAS * np.hypot(stderr, found.stderr)
 
 
+def cubature(n_variables, degrees):
+    """Nodes (n, variables) and weights of Gauss-Hermite rules that are exact up to `degrees`."""
+    rules = [np.polynomial.hermite_e.hermegauss(degree // 2 + 1) for degree in degrees]
+    nodes = np.stack(np.meshgrid(*(rule[0] for rule in rules)), axis=-1).reshape(-1, n_variables)
+    shares = np.stack(np.meshgrid(*(rule[1] / rule[1].sum() for rule in rules)), axis=-1)
+    return nodes, np.prod(shares.reshape(-1, n_variables), axis=1)
+
+
+def exact_constant(phi, noise_var, length):
+    """Mean leverage of the best step's squared error, integrated over all that is random."""
+    rank = len(phi)
+    prior = RegressionPrior(np.eye(rank), np.zeros(rank), np.diag(phi), noise_var, length)
+    best, (start, step) = optimal_gd(prior), curvature(prior)
+    degrees = [4] * rank + [8] * rank * length + [4] * (length + rank + 1)
+    z, weight = cubature(len(degrees), degrees)
+    g, x, noise, query, last = np.split(z, np.cumsum([rank, rank * length, length, rank]), axis=1)
+    g, x = g * np.sqrt(phi), x.reshape(-1, length, rank)
+    y = np.einsum("nld,nd->nl", x, g) + np.sqrt(noise_var) * noise
+    h, S = np.einsum("nld,nl->nd", x, y) / length, x.swapaxes(1, 2) @ x / length
+    error = np.sum(query * (g - h @ best.gamma.T), axis=1) + np.sqrt(noise_var) * last[:, 0]
+    by_start = query - np.einsum("nij,nj->ni", S, query @ best.gamma)
+    by_step = np.einsum("ni,nj->nij", query, h).reshape(len(z), -1)
+    leverage = np.sum(by_start @ np.linalg.inv(start) * by_start, axis=1)
+    leverage += np.sum(by_step @ np.linalg.inv(step) * by_step, axis=1)
+    return weight @ (error**2 * leverage)
+
+
+@pytest.mark.parametrize(("phi", "noise_var", "length"), [([1.0], 4.0, 2), ([2.0, 0.5], 3.0, 1)])
+def test_the_constant_is_the_exact_integral(phi, noise_var, length, rng):
+    phi = np.array(phi)
+    prior = RegressionPrior(np.eye(len(phi)), np.ones(len(phi)), np.diag(phi), noise_var, length)
+    found = pretraining_constant(prior, n_draws=1_000_000, rng=rng)
+    expected = exact_constant(phi, noise_var, length)
+    assert found.stderr < 0.01 * expected
+    assert abs(found.value - expected) < SIGMAS * found.stderr
+
+
+def test_excess_times_prompts_is_scaled(rng):
+    point = {"d": 2, "n_context": 5, "noise_var": 0.5, "mean": 1.0, "n_prompts": 500}
+    run = simulate_pretraining(**point, rng=rng)
+    assert run["scaled"] == pytest.approx(500 * run["excess"], rel=IDENTITY)
+
+
 def test_excess_times_prompts_approaches_the_constant(rng):  # ZH-X8
     point = {"d": 2, "n_context": 5, "noise_var": 0.5, "mean": 1.0, "n_prompts": 5000}
     runs = [simulate_pretraining(**point, rng=rng)["scaled"] for _ in range(60)]
@@ -129,6 +176,18 @@ def test_the_constant_does_not_see_the_mean_or_blind_directions(rng):
         for prior, seed in zip((wide, flat), seeds, strict=True)
     )
     assert one == pytest.approx(two, rel=IDENTITY)
+
+
+def test_inputs_that_are_zero_cost_nothing(rng):
+    blind = RegressionPrior(np.zeros((2, 2)), [1, 2], np.eye(2), 0.5, 3)
+    assert pretraining_constant(blind, n_draws=10, rng=rng) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("function", [step_line, pretraining_constant])
+def test_no_prior_says_so(function, rng):
+    options = {} if function is step_line else {"n_draws": 2, "rng": rng}
+    with pytest.raises(TypeError, match="prior must be a RegressionPrior, got NoneType"):
+        function(None, **options)
 
 
 def test_a_known_task_without_noise_is_learned_at_once(rng):

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iclkit.papers.linear_block import RegressionPrior, isotropic_prior, optimal_gd, whiten
+from iclkit.papers.linear_block import (
+    RegressionPrior,
+    bayes_equivalent,
+    gap_bounds,
+    gd_risk,
+    isotropic_prior,
+    optimal_attention,
+    optimal_gd,
+    whiten,
+)
 from iclkit.rng import stream
 from tests.instances import PRIORS
 from tests.random_blocks import random_prior
@@ -213,3 +222,56 @@ def test_whitening_takes_any_units(scale):
     np.testing.assert_allclose(whiten(other).values, whiten(prior).values, rtol=IDENTITY)
     assert np.isclose(whiten(other).norm2, whiten(prior).norm2, rtol=IDENTITY)
     assert np.isclose(optimal_gd(other).risk, optimal_gd(prior).risk, rtol=IDENTITY)
+
+
+# ------------------------------------------------------------------ rounding and range
+
+
+def test_a_negative_eigenvalue_of_rounding_size_is_zero():
+    """Else a large mean in that direction makes the risk negative."""
+    prior = RegressionPrior(np.diag([1, -1e-11]), [1, 1e6], np.eye(2), 0, 3)
+    assert prior.input_cov.tolist() == [[1, 0], [0, 0]]
+    with pytest.raises(ValueError, match="no negative eigenvalue, got -1e-09"):
+        RegressionPrior(np.diag([1, -1e-9]), [1, 1], np.eye(2), 0, 3)
+    with pytest.raises(ValueError, match="must be symmetric, got entries that differ by 1e-09"):
+        RegressionPrior([[1, 1e-9], [0, 1]], [1, 1], np.eye(2), 0, 3)
+
+
+def apart(*, noise_var):
+    """Inputs and tasks in orthogonal planes, turned: their product is 0 up to rounding."""
+    rng = stream(3, "apart")
+    Q, left, right = (np.linalg.qr(rng.standard_normal((4, 4)))[0] for _ in range(3))
+    one, two = Q[:, :2] @ left[:2, :2], Q[:, 2:] @ right[:2, :2]
+    return RegressionPrior(one @ one.T, np.ones(4), two @ two.T, noise_var, 3)
+
+
+@pytest.mark.parametrize("noise_var", [0.0, 0.1])
+def test_a_product_that_is_rounding_is_zero(noise_var):
+    prior = apart(noise_var=noise_var)
+    assert (whiten(prior).values == 0).all()
+    best = optimal_gd(prior)
+    assert best.risk == pytest.approx(noise_var, abs=1e-14)
+    assert gd_risk(prior, best.beta, best.gamma) == pytest.approx(noise_var, abs=1e-14)
+
+
+def test_task_variances_below_rounding_are_zero(rng):
+    factor = rng.standard_normal((6, 2))
+    prior = RegressionPrior(np.eye(6), np.zeros(6), factor @ factor.T, 0.1, 3)
+    assert (whiten(prior).values > 0).sum() == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"task_mean": [1e200, 0]}, {"input_cov": np.full((2, 2), 1e308)}, {"noise_var": 1e301}],
+)
+def test_labels_whose_variance_overflows_are_refused(change):
+    with pytest.raises(ValueError, match=r"labels must have a variance below 1e\+300, got"):
+        RegressionPrior(**(TWO | change))
+
+
+@pytest.mark.parametrize("function", [optimal_attention, gap_bounds, bayes_equivalent])
+def test_formulas_of_degree_four_refuse_labels_whose_fourth_power_is_lost(function):
+    for size in (1e-160, 1e160):
+        prior = isotropic_prior(2, n_context=3, noise_var=size, task_var=size)
+        with pytest.raises(ValueError, match=r"labels must have a standard deviation between"):
+            function(prior)

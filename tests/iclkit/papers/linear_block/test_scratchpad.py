@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
 from iclkit.papers.linear_block import (
     RegressionPrior,
@@ -156,6 +157,42 @@ def test_isotropic_limit_in_closed_form(dim, n_context, noise_var):
     assert scratchpad_limit(prior) == pytest.approx(expected, rel=MINIMUM)
 
 
+def explained(prior, b):
+    """What a head with values ``b x + r`` and keys ``-c n`` times them explains, by definition."""
+    white, n_context = whiten(prior), prior.n_context
+    n = white.mean / np.linalg.norm(white.mean)
+    square = b @ b + white.level  # mean square of a value
+    spread = 4 * b @ (white.values * b) + 2 * white.square  # of that mean square over tasks
+    variance = 2 / n_context * (square**2 + spread) + spread
+    return (2 * b @ (white.values * n)) ** 2 / variance
+
+
+@pytest.mark.parametrize("name", ["FIG1", "GEN3", "RANKDEF", "DIAG4"])
+def test_the_limit_is_the_best_of_all_values(name, rng):
+    prior, rank = PRIORS[name], len(whiten(PRIORS[name]).values)
+    ends = [minimize(lambda b: -explained(prior, b), rng.normal(size=rank)) for _ in range(8)]
+    expected = scratchpad_bound(prior).flat + min(end.fun for end in ends)
+    assert scratchpad_limit(prior) == pytest.approx(expected, rel=MINIMUM)
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
+@pytest.mark.parametrize("noise_var", [0.0, 0.7])
+def test_the_limit_is_reached_by_weights_at_every_norm(scale, noise_var):
+    phi, mean, M = np.array([2, 1, 0.2]), scale * np.array([1, -2, 0.5]), 4
+    prior = RegressionPrior(np.eye(3), mean, np.diag(phi), noise_var, M)
+    kappa, norm = phi.sum() + noise_var, np.linalg.norm(mean)
+    n = mean / norm
+    root = np.sqrt(kappa**2 + (M + 2) * phi @ phi)
+    b = phi * n / ((kappa + root) / M + (1 + 2 / M) * phi)
+    b = -b * np.sqrt(root / (b @ b))
+    square, spread = b @ b + kappa, 4 * b @ (phi * b) + 2 * phi @ phi
+    c = -2 * b @ (phi * n) / (2 / M * (square**2 + spread) + spread)
+    size = np.sqrt((norm + c * square) / c)
+    weights = {"u": b - mean, "u0": 1.0, "U": -c * np.outer(b - mean, n), "v": -c * n}
+    risk = scratchpad_risk(prior, **weights, constant=size, offset=c * size * n)
+    assert risk - optimal_gd(prior).risk == pytest.approx(scratchpad_limit(prior), rel=ROOT)
+
+
 @pytest.mark.parametrize("name", ["FIG1", "GEN3", "RANKDEF"])
 def test_far_means_approach_the_limit(name, rng):
     old, limit = PRIORS[name], scratchpad_limit(PRIORS[name])
@@ -180,6 +217,21 @@ def test_the_constant_is_ignored_below_a_threshold(norm, used, rng):  # ZH-X18
 def test_an_invisible_mean_has_no_limit():
     with pytest.raises(ValueError, match="task_mean must have a direction where inputs vary"):
         scratchpad_limit(isotropic_prior(2, n_context=3))
+
+
+@pytest.mark.parametrize("function", [scratchpad_bound, scratchpad_limit])
+def test_no_prior_says_so(function):
+    with pytest.raises(TypeError, match="prior must be a RegressionPrior, got NoneType"):
+        function(None)
+
+
+@pytest.mark.parametrize("unit", [1e-100, 1e-3, 1e100])
+def test_units_of_the_inputs_do_not_matter(unit):
+    prior = isotropic_prior(2, n_context=3, mean=2, noise_var=0.5)
+    scaled = RegressionPrior(unit * np.eye(2), [2, 2], np.eye(2), 0.5 * unit, 3)
+    gaps = [gap(law, np.random.default_rng(1), n_starts=4) for law in (prior, scaled)]
+    assert gaps[1] / unit == pytest.approx(gaps[0], rel=ROOT)
+    assert scratchpad_limit(scaled) / unit == pytest.approx(scratchpad_limit(prior), rel=IDENTITY)
 
 
 def test_a_known_task_costs_nothing(rng):

@@ -133,3 +133,6 @@ def test_unequal_variances_are_refused():
     prior = RegressionPrior(np.eye(2), [0, 0], np.diag([1, 2]), 1.0, 3)
     with pytest.raises(ValueError, match=r"variances must be equal, got 1 to 2; use bayes_risk"):
         bayes_exact(prior)
+    nearly = RegressionPrior(np.eye(2), [0, 0], np.diag([1, 1 + 1e-8]), 1.0, 3)
+    with pytest.raises(ValueError, match="variances must be equal"):
+        bayes_exact(nearly)
