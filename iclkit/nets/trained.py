@@ -181,4 +181,4 @@ class TrainedPredictor:
 
 def to_array(tensor: Tensor) -> Floats:
     """Return a copy of a tensor's numbers as a float64 array, away from devices and gradients."""
-    return np.array(tensor.detach().cpu(), dtype=np.float64)
+    return tensor.detach().double().cpu().numpy().copy()

@@ -405,10 +405,12 @@ class _Run:
         takes seconds.
         """
         done = torch.tensor(float(self.step))  # the function adds the step that it takes
+        first, second = self.moments
         adamw(
             [self.values],
             [gradient],
-            *([moment] for moment in self.moments),
+            [first],
+            [second],
             [],
             [done],
             amsgrad=False,

@@ -217,6 +217,19 @@ def test_watching_changes_nothing_and_each_model_may_have_its_watch():
     assert plain.watched.shape == (0, 2)
 
 
+def test_a_watch_cannot_change_the_weights():
+    def spoil(weights):
+        weights["W_P"][:] = 0
+        return 1.0
+
+    plain, watched = (
+        trained(LINEAR["block"], stream(0), dtype="float64", watch=watch) for watch in (None, spoil)
+    )
+    assert same_bits(watched, plain)
+    watched.arrays(0)["W_Q"][:] = 0
+    assert same_bits(watched, plain)
+
+
 def first_moves(clip):
     """All moves of each model in the first step; AdamW moves by rate * g / (|g| + 1e-8)."""
     recipe = dataclasses.replace(SHORT, clip=clip, steps=1, schedule="constant")
@@ -238,6 +251,18 @@ def test_gradients_are_clipped_model_by_model():
 
 
 # ------------------------------------------------------------------------ checkpoints
+
+
+class Short:
+    """A law that forgets a prompt."""
+
+    def sample(self, n_prompts, n_context, *, rng):
+        return PRIOR.sample(n_prompts - 1, n_context, rng=rng)
+
+
+def growing():
+    seen = []
+    return lambda _: seen.append(0) or seen[1:]
 
 
 class StopError(Exception):
@@ -270,6 +295,7 @@ def test_a_resumed_run_ends_with_the_same_bits(name, stop, tmp_path):
         {"laws": SHIFTED},
         {"recipe": dataclasses.replace(SHORT, clip=2.0)},
         {"network": LinearBlock(DIM, mlp_width=8)},
+        {"watch": label_gain},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -301,6 +327,14 @@ def test_the_checkpoint_of_another_request_is_refused(change, tmp_path):
         (lambda: trained(LinearBlock(4), stream(0)), "laws must have the network's dimension 4"),
         (lambda: trained(LinearBlock(3), stream(0), watch=[]), "watch must be one or 1, got 0"),
         (lambda: trained(LinearBlock(3), stream(0), watch_every=0), "watch_every must be >= 1"),
+        (lambda: trained(LinearBlock(3), stream(0), device="meta"), "device meta is not available"),
+        (lambda: trained(LinearBlock(3), stream(0), Short()), r"labels of shape \(2, 4\), got \(1"),
+        (lambda: trained(LinearBlock(3), stream(0), watch=growing()), r"one shape, got \(1, 0\)"),
+        (
+            lambda: trained(LinearBlock(3), stream(0), [PRIOR] * 2, watch=[len, lambda _: [1, 2]]),
+            r"watch must always return one shape, got \(\) and \(2,\)",
+        ),
+        (lambda: Recipe(1, 0.1, clip=-1), "clip must be finite and > 0, got -1"),
         (lambda: trained(LinearBlock(3), stream(0)).arrays(1), "model must be < 1, got 1"),
     ],
 )
@@ -310,9 +344,29 @@ def test_a_wrong_request_is_one_line(make, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_wrong_type_is_a_type_error():
-    with pytest.raises(TypeError, match=r"layers must be an integer, got 1\.5"):
-        BasicTransformer(3, layers=1.5)
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: BasicTransformer(3, layers=1.5), r"layers must be an integer, got 1\.5"),
+        (lambda: trained(LinearBlock(3), stream(0), 3), "laws must have a method sample, got int"),
+        (lambda: trained(LinearBlock(3), stream(0), recipe=(60, 0.1)), "recipe must be a Recipe"),
+        (lambda: trained(LinearBlock(3), stream(0), watch=3), "watch must be callable, got int"),
+        (lambda: trained(LinearBlock(3), stream(0), watch=str), "watch must return a number"),
+        (
+            lambda: trained(LinearBlock(3), stream(0), watch=lambda _: [1, [2]]),
+            "watch must return a number or an array, got list",
+        ),
+    ],
+)
+def test_a_wrong_type_is_a_type_error(make, message):
+    with pytest.raises(TypeError, match=message) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_is_not_a_folder(tmp_path):
+    with pytest.raises(ValueError, match="checkpoint must be a file, got the folder"):
+        trained(LINEAR["block"], stream(0), checkpoint=tmp_path)
 
 
 def test_a_run_that_diverges_says_so():

@@ -287,6 +287,8 @@ def optimal_attention(prior: RegressionPrior) -> OptimalAttention:
     ------
     TypeError
         If `prior` is no `RegressionPrior`.
+    ValueError
+        If the scale of labels is beyond 1e-70 to 1e70.
 
     Notes
     -----
@@ -338,6 +340,8 @@ def attention_minima(prior: RegressionPrior) -> tuple[OptimalAttention, ...]:
     ------
     TypeError
         If `prior` is no `RegressionPrior`.
+    ValueError
+        If the scale of labels is beyond 1e-70 to 1e70.
 
     Notes
     -----

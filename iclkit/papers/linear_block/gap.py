@@ -152,6 +152,8 @@ def gap_bounds(prior: RegressionPrior) -> GapBounds:
     ------
     TypeError
         If `prior` is no `RegressionPrior`.
+    ValueError
+        If the scale of labels is beyond 1e-70 to 1e70.
 
     Notes
     -----

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import brentq
 
 from iclkit.papers.linear_block import (
     Reduced,
@@ -266,6 +267,12 @@ def test_a_path_that_gets_nowhere_ends_in_one_line(monkeypatch):
         gradient_flow(PRIORS["FIG1"], [1e-300])
 
 
+def test_speeds_that_are_no_numbers_end_in_one_line():
+    watched = flow._watched(lambda _, state: state * np.inf)
+    with pytest.raises(flow.ConvergenceError, match=r"does not get beyond time 2, .* has size 3"):
+        watched(2.0, np.array([1.0, -3.0]))
+
+
 # ------------------------------------------------------------------ bounds and rates
 
 
@@ -496,6 +503,19 @@ def test_the_trap_of_equal_directions_is_free_to_rotate_only(n_context, noise_va
     flat = np.abs(eigenvalues) < 1e-9 * eigenvalues[-1]
     assert flat.sum() == 3  # the scale and two rotations
     assert (eigenvalues[~flat].min() > 0) == (trap.margin > 1)
+
+
+@pytest.mark.parametrize(("side", "sign"), [(0.99, -1), (1.01, 1)])
+def test_the_trap_opens_where_its_margin_is_one(side, sign):
+    def prior(noise_var):
+        return RegressionPrior(np.eye(2), [1, 2], np.diag([1.0, 0.9]), noise_var, 6)
+
+    noise_var = brentq(lambda s: trapped_block(prior(s)).margin - side, 0.0, 50.0)
+    x = np.concatenate([np.ravel(part) for part in trapped_block(prior(noise_var)).weights])
+    slopes = derivatives(lambda at: flat_gradient(prior(noise_var), at), x)
+    values = np.linalg.eigvalsh(slopes)
+    nearest = values[np.abs(values) > 1e-9 * values[-1]][0]
+    assert np.sign(nearest) == sign
 
 
 def test_the_margin_does_not_depend_on_units():
