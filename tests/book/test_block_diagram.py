@@ -12,6 +12,7 @@ from scipy.integrate import dblquad, quad
 from iclkit.papers.linear_block import (
     RegressionPrior,
     bayes_equivalent,
+    bayes_exact,
     bayes_risk,
     gd_zero,
     isotropic_prior,
@@ -288,6 +289,15 @@ def test_bayes_against_sampled_contexts(js, rng, setting):
     sampled = bayes_risk(prior, n_draws=20_000, rng=rng)
     exact = bayes(js, dim, n_context, noise, value=2.0) + noise
     assert abs(exact - sampled.value) <= SIGMAS * sampled.stderr
+
+
+def test_bayes_is_that_of_the_library(js, rng):
+    for _ in range(60):
+        dim, n_context = int(rng.integers(1, 21)), int(10 ** rng.uniform(0, 3))
+        noise = float(10 ** rng.uniform(-3, 3))
+        prior = isotropic_prior(dim, n_context=n_context, noise_var=noise)
+        expected = bayes_exact(prior) - noise
+        assert bayes(js, dim, n_context, noise) == pytest.approx(expected, rel=1e-9)
 
 
 def test_bayes_without_noise(js):

@@ -300,7 +300,7 @@ def step_hessian(prior: RegressionPrior, gamma: ArrayLike) -> Floats:
     References
     ----------
     The matrix is in Theorem 5.2 of Zhang, Wu and Bartlett 2024, with the bound ``H/(M+1)``; the
-    sharp bound is derived here.
+    sharp bound is new here.
 
     Examples
     --------
@@ -392,7 +392,7 @@ def saddle_excess(prior: RegressionPrior, learned: ArrayLike) -> float:
 
     References
     ----------
-    Derived here.
+    New here.
 
     Examples
     --------

@@ -389,6 +389,9 @@ def test_claims_import_neither_tables_nor_figures():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+X_ROWS = [f"X{i}" for i in range(1, 20)]  # what chapter 2 adds to its paper
+
+
 class TestPackagedClaims:
     """The claims file in the package."""
 
@@ -409,6 +412,14 @@ class TestPackagedClaims:
         own = [c for c in self.claims if c.notebook.startswith("04_")]
         assert {c.id for c in own} == expected
         assert all(c.runnable for c in own)
+
+    def test_chapter_two_is_complete_but_for_the_table_of_large_models(self):
+        paper = "P1 L51 L51b T52 T52b T53 T53b T41a T41b T41c LSA LSA2 GD0 LIM1 LIM2 L61 C62 C62b"
+        paper += " T63a T63b T63c T63d T63e F1 TAB1 TAB1b J MH"
+        own = {c.id: c for c in self.claims if c.notebook.startswith("02_")}
+        assert set(own) == {f"ZH-{name}" for name in (*paper.split(), *X_ROWS)}
+        assert [name for name, c in own.items() if not c.runnable] == ["ZH-TAB1b"]
+        assert [name for name, c in own.items() if c.expect == "differs"] == ["ZH-T41b"]
 
     def test_every_kind_of_check_is_known_and_larger_profiles_are_not_coarser(self):
         for c in self.claims:
