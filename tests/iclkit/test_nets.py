@@ -181,7 +181,9 @@ def test_models_differ_from_each_other():
 
 
 def test_the_first_step_is_that_of_adamw():
-    recipe = Recipe(steps=1, rate=0.01, batch=4, weight_decay=0.5, schedule="constant")
+    recipe = Recipe(  # with a warm-up, so that the rate of this step is not that of the next
+        steps=1, rate=0.02, batch=4, weight_decay=0.5, warmup=1, schedule="constant"
+    )
     result = trained(linear_attention(DIM), stream(0), 9, recipe=recipe, dtype="float64")
     child = stream(0).spawn(1)[0]
     LAW.sample(9, N_CONTEXT, rng=child)

@@ -168,7 +168,7 @@ def test_a_model_is_the_same_alone_and_in_company(name):
     assert first != third  # the same law, but prompts and weights of its own
 
 
-def test_every_step_has_new_prompts():
+def test_every_model_has_new_prompts_in_every_step():
     class Counting:
         def __init__(self):
             self.drawn = []
@@ -179,9 +179,9 @@ def test_every_step_has_new_prompts():
             return prompts
 
     law = Counting()
-    trained(LINEAR["block"], stream(0), law, recipe=dataclasses.replace(SHORT, steps=120))
-    queries = np.concatenate(law.drawn[1:])  # the first draw only tells requests apart
-    assert len(queries) == 120 * 8 == len(np.unique(queries))
+    trained(LINEAR["block"], stream(0), [law] * 2, recipe=dataclasses.replace(SHORT, steps=120))
+    queries = np.concatenate(law.drawn[2:])  # each model's first draw only tells requests apart
+    assert len(queries) == 2 * 120 * 8 == len(np.unique(queries))
 
 
 def test_training_on_fresh_prompts_lowers_the_risk():
