@@ -216,7 +216,10 @@ def test_the_training_loss_is_that_of_the_whole_set():
 def test_history_and_progress_follow_the_run():
     calls = []
     recipe = Recipe(steps=120, rate=0.01, batch=4)
-    report = lambda *call: calls.append(call)  # noqa: E731
+
+    def report(*call):
+        calls.append(call)
+
     result = trained(linear_attention(DIM), stream(0), recipe=recipe, progress=report)
     assert [step for step, _, _ in calls] == [50, 100, 120] == list(result.history_steps)
     assert {steps for _, steps, _ in calls} == {120}

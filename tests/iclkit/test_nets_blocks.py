@@ -144,7 +144,10 @@ def test_a_linear_read_out_is_a_relu_mlp_of_two_units(rng):
     unit = np.eye(DIM + 1)[-1]
     block = read | {"W_1_0": np.insert([row, -row], 0, 0, axis=1), "W_2_0": np.array([unit, -unit])}
     tokens = torch.from_numpy(some_tokens(rng, 1, 5))
-    stack = lambda w: {n: torch.from_numpy(a)[None] for n, a in w.items()}  # noqa: E731
+
+    def stack(weights):
+        return {name: torch.from_numpy(array)[None] for name, array in weights.items()}
+
     row[-1] += 1
     got = predict(BasicTransformer(DIM, mlp_width=2), stack(block), tokens)
     want = predict(SOFTMAX["read-out"], stack(read | {"readout": row}), tokens)

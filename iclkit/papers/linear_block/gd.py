@@ -180,7 +180,7 @@ def gd_risk(
 def _length(n_context: float) -> float:
     if isinstance(n_context, float) and n_context == np.inf:
         return n_context
-    return count("n_context", n_context)  # type: ignore[arg-type]
+    return count("n_context", n_context)  # type: ignore[arg-type]  # `count` refuses other floats
 
 
 def optimal_gd(prior: RegressionPrior) -> OptimalGD:

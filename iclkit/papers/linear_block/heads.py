@@ -373,8 +373,8 @@ def heads_gap(
     >>> [round(heads_gap(prior, n, rng=stream(0, "example")), 6) for n in (1, 2, 3, 4)]
     [2.01445, 0.931185, 0.5625, 0.5625]
     """
-    options = {"scratchpad": scratchpad, "n_starts": n_starts}
-    return best_heads(prior, n_heads, **options, rng=rng).risk - optimal_gd(prior).risk  # type: ignore[arg-type]
+    best = best_heads(prior, n_heads, scratchpad=scratchpad, n_starts=n_starts, rng=rng)
+    return best.risk - optimal_gd(prior).risk
 
 
 # ------------------------------------------------------------------ unlimited heads

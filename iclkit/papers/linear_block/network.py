@@ -382,7 +382,7 @@ class BlockPredictor:
 
     def __post_init__(self) -> None:
         checked = _checked_weights(*self.weights)
-        kept = Weights(*(None if w is None else frozen(w) for w in checked))  # type: ignore[arg-type]
+        kept = Weights._make(None if w is None else frozen(w) for w in checked)
         object.__setattr__(self, "weights", kept)
         if self.guess is not None:
             guess = sized_vector("guess", self.guess, checked.W_P.shape[1] - 1)
@@ -505,7 +505,7 @@ def guess_slot_predictor(beta: ArrayLike, gamma: ArrayLike) -> BlockPredictor:
 
 
 def _checked_weights(*matrices: ArrayLike | None, dim: int | None = None) -> Weights:
-    given = Weights(*matrices)  # type: ignore[arg-type]
+    given = Weights._make(matrices)
     if (given.W_1 is None) != (given.W_2 is None):
         missing = "W_1" if given.W_1 is None else "W_2"
         raise ValueError(f"{missing} must be given, got None; leave out W_1 and W_2 for attention")
