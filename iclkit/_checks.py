@@ -14,7 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = ["count", "finite_array", "generator", "same_length", "scalar"]
 
 
-def finite_array(name: str, values: ArrayLike, *, ndim: int | None) -> NDArray[np.float64]:
+def finite_array(
+    name: str, values: ArrayLike, *, ndim: int | None, single: bool = False
+) -> NDArray[np.float64]:
     """Return `values` as a float64 array of `ndim` axes, or say what is wrong with it.
 
     Parameters
@@ -24,6 +26,8 @@ def finite_array(name: str, values: ArrayLike, *, ndim: int | None) -> NDArray[n
     values : array_like of real numbers
     ndim : int or None
         Required number of axes, None for any; none of them may be empty.
+    single : bool
+        Keep float32 where the input has it.
 
     Returns
     -------
@@ -48,7 +52,8 @@ def finite_array(name: str, values: ArrayLike, *, ndim: int | None) -> NDArray[n
         raise ValueError(f"{name} must have {ndim} axes, got shape {array.shape}")
     if array.size == 0:
         raise ValueError(f"{name} must not be empty, got shape {array.shape}")
-    array = array.astype(np.float64, copy=False)
+    if not (single and array.dtype == np.float32):
+        array = array.astype(np.float64, copy=False)
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, got NaN or infinity")
     return array

@@ -1,6 +1,7 @@
-"""The priors at which the reference values of chapter 2 are known, by name."""
+"""Inputs at which reference values are known: priors of chapter 2, tokens of chapter 1."""
 
 import numpy as np
+from scipy.stats import norm
 
 from iclkit.papers.linear_block.prior import RegressionPrior, isotropic_prior
 
@@ -22,3 +23,22 @@ PRIORS = {
     "RANKDEF": RegressionPrior(np.diag([1, 0.5, 0]), [1, 1, 5], np.eye(3), 0.25, 6),
     "POW20": RegressionPrior(POWER, np.ones(20), np.eye(20), 1.0, 20),
 }
+
+
+def det(rows, columns, offset):
+    """Return a deterministic matrix of generic entries in [-1, 1]."""
+    i, j = np.arange(1, rows + 1)[:, None], np.arange(1, columns + 1)
+    return np.sin((1 + 0.37 * offset) * i + (0.61 + 0.11 * offset) * j + 0.13 * i * j)
+
+
+def tokens_and_weights(dim=4, d_k=3, d_v=2, n_demo=5, n_query=2, *, scale=0.5, offset=0):
+    """Return (demo, query, W_Q, W_K, W_V); with the defaults, the instance `core`."""
+    shapes = [(dim, n_demo), (dim, n_query), (d_k, dim), (d_k, dim), (d_v, dim)]
+    parts = [det(*shape, offset + step) for step, shape in enumerate(shapes)]
+    return parts[0], parts[1], scale * parts[2], scale * parts[3], parts[4]
+
+
+def quasi_projections(n_projections, dim):
+    """Return deterministic normal projections, one per row, from square roots of primes."""
+    roots = np.sqrt([2, 3, 5, 7, 11, 13, 17, 19][:dim]) % 1
+    return norm.ppf((0.5 + np.arange(1, n_projections + 1)[:, None] * roots) % 1)

@@ -7,6 +7,7 @@ the experiments of Lu et al. 2025 (`networks`) and of Zhang, Wu and Bartlett 202
 """
 
 from iclkit.nets.blocks import BasicTransformer, LinearBlock
+from iclkit.nets.gradient import gradient_step
 from iclkit.nets.networks import (
     Architecture,
     Network,
@@ -31,6 +32,7 @@ __all__ = [
     "Recipe",
     "Trained",
     "TrainedPredictor",
+    "gradient_step",
     "init_weights",
     "jacobian_rank",
     "linear_attention",

@@ -1,0 +1,57 @@
+"""One gradient step by automatic differentiation, to check gradients that were derived by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from iclkit._checks import finite_array, scalar
+
+__all__ = ["gradient_step"]
+
+
+def gradient_step(
+    loss: Callable[..., Tensor], start: ArrayLike, *data: ArrayLike, rate: float
+) -> NDArray[np.float64]:
+    """Return weights after one step of gradient descent, differentiated by PyTorch.
+
+    Parameters
+    ----------
+    loss : callable
+        ``loss(weights, *data)`` in tensor operations; returns a scalar tensor.
+    start : array_like
+        Weights before the step, of any shape.
+    *data : array_like
+        Further arguments of the loss, passed on as float64 tensors.
+    rate : float
+        Learning rate, > 0.
+
+    Returns
+    -------
+    array
+        ``start - rate * gradient``, in float64.
+
+    Raises
+    ------
+    TypeError
+        If the loss returns no scalar tensor.
+    ValueError
+        If an array is empty or not finite, or the rate is out of range.
+
+    Examples
+    --------
+    >>> gradient_step(lambda w, x: (w * x).sum(), [1, 2], [3, 4], rate=0.5)
+    array([-0.5,  0. ])
+    """
+    rate = scalar("rate", rate, open_=True)
+    weights = torch.from_numpy(finite_array("start", start, ndim=None).copy()).requires_grad_()
+    parts = [torch.from_numpy(finite_array("data", part, ndim=None).copy()) for part in data]
+    value = loss(weights, *parts)
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        raise TypeError(f"loss must return a scalar tensor, got {type(value).__name__}")
+    (slope,) = torch.autograd.grad(value, weights)
+    return (weights - rate * slope).detach().numpy()
