@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iclkit._checks import finite_array, generator, scalar
+from iclkit._checks import count, finite_array, generator, scalar
 
-__all__ = ["attention_features", "sample_attention_features"]
+__all__ = ["attention_features", "sample_attention_features", "wishart_factor"]
 
 Floats = NDArray[np.float64]
 
@@ -130,3 +130,45 @@ def _sample_block(
     spread *= np.sqrt(squares * label_var * dim / n_context)[:, None]
     h = squares[:, None] * tasks + spread
     return np.column_stack([h, squares * label_var])
+
+
+def wishart_factor(
+    n_context: int, dim: int, *, size: int | None = None, rng: np.random.Generator
+) -> Floats:
+    """Return F with ``F F^T`` distributed as ``X^T X`` for n_context standard normal rows.
+
+    Parameters
+    ----------
+    n_context, dim : int
+        Rows and columns of X, >= 1.
+    size : int, optional
+        Number of independent factors, stacked along a first axis. Default: one, without that axis.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    (dim, r) or (size, dim, r) array
+        ``r = min(n_context, dim)``: Bartlett's lower triangle, cut after n_context columns.
+
+    Notes
+    -----
+    The QR decomposition of X: the diagonal entries are independent chi variables with
+    n_context, n_context - 1, ... degrees of freedom, the entries below are standard normal.
+
+    References
+    ----------
+    Bartlett's decomposition.
+
+    Examples
+    --------
+    >>> from iclkit.rng import stream
+    >>> wishart_factor(2, 3, size=5, rng=stream(0)).shape
+    (5, 3, 2)
+    """
+    n_context, dim = count("n_context", n_context), count("dim", dim)
+    axes = () if size is None else (count("size", size),)
+    rank = min(n_context, dim)
+    factor = np.tril(generator(rng).standard_normal((*axes, dim, rank)), -1)
+    freedom, diagonal = n_context - np.arange(rank), np.arange(rank)
+    factor[..., diagonal, diagonal] = np.sqrt(rng.chisquare(freedom, (*axes, rank)))
+    return factor

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from iclkit.features import attention_features, sample_attention_features
+from iclkit.features import attention_features, sample_attention_features, wishart_factor
 from iclkit.rng import stream
 from tests.oracles import features_by_loops, sample_features_brute
 from tests.tolerances import IDENTITY, KS_P, SIGMAS
@@ -143,3 +143,19 @@ def test_shapes_must_match():
 def test_integers_just_work(rng):
     assert attention_features([[[1, 2]]], [[3]]).tolist() == [[6.0, 12.0, 9.0]]
     assert sample_attention_features([[1, 2]], n_context=3, noise_var=1, rng=rng).shape == (1, 3)
+
+
+@pytest.mark.parametrize("n_context", [2, 4, 9])
+def test_wishart_factors_have_the_moments_of_drawn_inputs(n_context, rng):
+    factors = wishart_factor(n_context, 4, size=DRAWS, rng=rng)
+    s = np.einsum("bik,bjk->bij", factors, factors)
+    low, high, off = s[:, 0, 0], s[:, 3, 3], s[:, 0, 3]
+    pairs, n = np.array([low, high, off, low**2, high**2, off**2, low * high]), n_context
+    exact = np.array([n, n, 0, n * (n + 2), n * (n + 2), n, n * n])
+    stderr = pairs.std(axis=1, ddof=1) / np.sqrt(DRAWS)
+    assert np.max(np.abs(pairs.mean(axis=1) - exact) / stderr) < SIGMAS
+
+
+def test_one_wishart_factor_is_a_stack_of_one():
+    alone = wishart_factor(3, 5, rng=stream(0, "factor"))
+    assert np.array_equal(alone, wishart_factor(3, 5, size=1, rng=stream(0, "factor"))[0])

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
 from iclkit._checks import count, generator
+from iclkit.features import wishart_factor
 from iclkit.papers.linear_block.arrays import checked_prior, checked_prompts
 from iclkit.papers.linear_block.prior import (
     RegressionPrior,
@@ -130,7 +131,7 @@ def bayes_risk(prior: RegressionPrior, *, n_draws: int, rng: np.random.Generator
     phi = white.values[white.values > 0]
     if not phi.size:
         return Estimate(white.noise_var)
-    parts = _wishart_factors(n_draws, len(phi), white.n_context, rng=rng)
+    parts = _wishart_blocks(n_draws, len(phi), white.n_context, rng=rng)
     excess = np.concatenate([_missed_variance(phi, part, white.noise_var) for part in parts])
     stderr = float(excess.std(ddof=1) / np.sqrt(n_draws))
     return Estimate(white.noise_var + float(excess.mean()), stderr)
@@ -149,18 +150,13 @@ def _missed_variance(phi: Floats, factors: Floats, noise_var: float) -> Floats:
     return phi.sum() - np.einsum("bdn,bnd->b", weighted, seen)
 
 
-def _wishart_factors(
+def _wishart_blocks(
     n_draws: int, rank: int, n_context: int, *, rng: np.random.Generator
 ) -> Iterator[Floats]:
-    """Yield blocks of F, (block, rank, min(rank, n_context)), with ``F F^T`` Wishart matrices."""
-    length = min(rank, n_context)
+    """Yield blocks of Wishart factors, (block, rank, min(rank, n_context))."""
     block = max(1, _NUMBERS // (rank * rank))
-    on_diagonal, freedom = np.arange(length), n_context - np.arange(length)
     for start in range(0, n_draws, block):
-        size = min(block, n_draws - start)
-        factors = np.tril(rng.standard_normal((size, rank, length)), -1)
-        factors[:, on_diagonal, on_diagonal] = np.sqrt(rng.chisquare(freedom, (size, length)))
-        yield factors
+        yield wishart_factor(n_context, rank, size=min(block, n_draws - start), rng=rng)
 
 
 def bayes_equivalent(prior: RegressionPrior) -> float:

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 
 from iclkit._checks import count, generator, scalar
+from iclkit.features import wishart_factor
 from iclkit.moments import mp_resolvent, positive_array
 from iclkit.papers.phase_transition.theory import check_broadcast
 from iclkit.prompts import Gaussian, Sphere, TaskPool
@@ -148,32 +149,3 @@ def _pool_losses(
     fit = labels @ guesses.T - 0.5 * np.einsum("kr,kr->k", guesses, guesses)
     guess = softmax(fit / rho, axis=1) @ pool
     return np.sum((tasks - guess) ** 2, axis=1) / dim
-
-
-def wishart_factor(n_context: int, dim: int, *, rng: np.random.Generator) -> Floats:
-    """Return F with ``F F^T`` distributed as ``X^T X`` for n_context standard normal rows.
-
-    Parameters
-    ----------
-    n_context, dim : int
-        Rows and columns of X.
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    (dim, min(n_context, dim)) array
-        Bartlett's lower triangle, cut after n_context columns.
-
-    Notes
-    -----
-    The QR decomposition of X: the diagonal entries are independent chi variables with
-    n_context, n_context - 1, ... degrees of freedom, the entries below are standard normal.
-
-    References
-    ----------
-    Bartlett's decomposition.
-    """
-    rank = min(n_context, dim)
-    factor = np.tril(rng.standard_normal((dim, rank)), -1)
-    np.fill_diagonal(factor, np.sqrt(rng.chisquare(n_context - np.arange(rank))))
-    return factor

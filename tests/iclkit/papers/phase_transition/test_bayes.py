@@ -29,21 +29,6 @@ def test_gaussian_bayes_without_noise_misses_what_it_has_not_seen():
     assert gaussian_bayes(0.25, 1e-12) == pytest.approx(0.75)
 
 
-@pytest.mark.parametrize("n_context", [2, 4, 9])
-def test_the_wishart_factor_has_the_moments_of_drawn_inputs(n_context, rng):
-    pairs = []
-    for _ in range(20_000):
-        factor = bayes.wishart_factor(n_context, 4, rng=rng)
-        s = factor @ factor.T
-        pairs.append(
-            [s[0, 0], s[3, 3], s[0, 3], s[0, 0] ** 2, s[3, 3] ** 2, s[0, 3] ** 2, s[0, 0] * s[3, 3]]
-        )
-    n, pairs = n_context, np.array(pairs)
-    exact = [n, n, 0, n * (n + 2), n * (n + 2), n, n * n]
-    stderr = pairs.std(axis=0, ddof=1) / np.sqrt(len(pairs))
-    assert np.max(np.abs(pairs.mean(axis=0) - exact) / stderr) < SIGMAS
-
-
 def test_losses_without_contexts_are_those_of_drawn_contexts(rng):
     d, n_context, rho, n = 3, 5, 0.3, 4000
     pool = rng.standard_normal((4, d))
