@@ -1,4 +1,4 @@
-"""What is compared: the solver, the sampler, theory, networks, exact risks, one large run."""
+"""What is compared: solver, sampler, theory, networks, exact risks, dual models, a large run."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.attention import profile_against_dense
 from benchmarks.blocks import Compared, gradient_against_differences, risk_against_sampling
+from benchmarks.dual import curve_against_steps, features_against_exact, features_against_matrix
 from benchmarks.large import pretraining_data
 from benchmarks.timing import interleaved
 from benchmarks.trained import Calls, stacked_against_loop, structured_against_literal
@@ -62,6 +63,7 @@ class Sizes:
     network: tuple[int, int]
     block: tuple[int, int]
     profile: tuple[int, int]
+    dual: tuple[int, int]
     targets: bool
 
 
@@ -74,6 +76,7 @@ FULL = Sizes(
     network=(20, 12),
     block=(100, 1_000),
     profile=(1_000, 4),
+    dual=(4_096, 64),
     targets=True,
 )
 QUICK = Sizes(
@@ -85,6 +88,7 @@ QUICK = Sizes(
     network=(6, 3),
     block=(10, 200),
     profile=(30, 4),
+    dual=(256, 32),
     targets=False,
 )
 
@@ -100,6 +104,7 @@ def all_rows(sizes: Sizes, threads: tuple[int, ...]) -> Iterator[Row]:
         yield theory_row(sizes)
         yield from network_rows(sizes)
         yield from block_rows(sizes)
+        yield from dual_rows(sizes)
     yield from large_rows(sizes)
 
 
@@ -209,6 +214,18 @@ def _scaled(sizes: Sizes, label: str, times: Compared, *, target: float) -> Row:
     ratio = times.obvious / times.ours
     goal = target if sizes.targets else None
     return Row(label, 1, times.ours, times.obvious, ratio, "x", goal, difference=times.difference)
+
+
+def dual_rows(sizes: Sizes) -> Iterator[Row]:
+    """Compare dual models of attention: features with exact, one sum with many steps."""
+    n_tokens, n_projections = sizes.dual
+    label = f"attention, {n_tokens} tokens, {n_projections} features"
+    exact = features_against_exact(n_tokens, n_projections, max(sizes.repeats, 5))
+    yield _scaled(sizes, f"{label}, exact", exact, target=5.0)
+    matrix = features_against_matrix(n_tokens, n_projections)
+    yield _compared(sizes, f"{label}, pairs", matrix, target=8.0)
+    steps = curve_against_steps(n_tokens)
+    yield _compared(sizes, f"curve of {n_tokens} steps", steps, target=50.0)
 
 
 def large_rows(sizes: Sizes) -> Iterator[Row]:

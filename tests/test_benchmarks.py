@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import blocks
+from benchmarks import blocks, dual
 from benchmarks.cases import FULL, QUICK, Row, all_rows
 from benchmarks.timing import Timed, interleaved
 
@@ -30,7 +30,7 @@ def test_the_quick_version_ends_well(quick):
 
 def test_solver_theory_and_networks_are_compared_with_equal_answers(quick):
     differences = [row["difference"] for row in quick[1]["rows"]]
-    assert sum(difference is not None for difference in differences) == 7
+    assert sum(difference is not None for difference in differences) == 9
     assert all(difference < 1e-6 for difference in differences if difference is not None)
 
 
@@ -47,11 +47,15 @@ def test_the_full_version_has_the_stated_targets():
         ("at least", 100_000.0),
         ("at least", 10_000.0),
         ("at least", 100.0),
+        ("at least", 5.0),
+        ("at least", 8.0),
+        ("at least", 50.0),
         ("below", 30.0),
         ("below", 2.0),
     ]
     assert (FULL.dim, FULL.large, FULL.targets) == (80, (100, 20.0), True)
     assert FULL.block[0] == 100
+    assert FULL.dual[0] == 4096
     assert FULL.n_points >= 10_000
 
 
@@ -103,6 +107,13 @@ def test_a_wrong_risk_spoils_the_row(monkeypatch):
     monkeypatch.setattr(blocks, "network_risk", lambda *given: 2 * right(*given))
     assert np.isnan(blocks.risk_against_sampling(3, 2_000, 1).difference)
     assert blocks.gradient_against_differences(3, 1).difference > 0.1
+
+
+def test_a_wrong_error_of_features_spoils_the_row(monkeypatch):
+    assert dual.features_against_exact(64, 32, 1).difference is None
+    right = dual.output_variance
+    monkeypatch.setattr(dual, "output_variance", lambda *a, **k: 9 * right(*a, **k))
+    assert np.isnan(dual.features_against_exact(64, 32, 1).difference)
 
 
 def test_calls_are_interleaved_and_the_median_is_taken():

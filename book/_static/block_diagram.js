@@ -5,19 +5,8 @@
 (() => {
   const root = document.querySelector(".block-diagram");
   if (!root) return;
-  const { clamp, round, each, format, decades, frame, line, surround } = figureKit;
+  const { clamp, round, each, format, decades, scale, tens, frame, line, surround } = figureKit;
 
-  // A slider over a list of stops; `whole` numbers only, if asked.
-  const scale = (title, stops, whole) => ({
-    title, max: stops.length - 1,
-    range: `${format(stops[0])} to ${format(stops[stops.length - 1])}${whole ? ", whole" : ""}`,
-    at: (i) => stops[i],
-    index: (v) => stops.reduce((best, s, i) =>
-      (Math.abs(s - v) < Math.abs(stops[best] - v) ? i : best), 0),
-    holds: (v) => v >= stops[0] && v <= stops[stops.length - 1] && (!whole || Number.isInteger(v)),
-  });
-  const tens = (low, high, steps) => // per decade
-    Array.from({ length: (high - low) * steps + 1 }, (_, i) => round(10 ** (low + i / steps)));
   const CONTEXTS = [...new Set(tens(0, 3, 20).map(Math.round))];
   const AXES = {
     context: scale("context length M", CONTEXTS, true),
@@ -55,9 +44,7 @@
     return blockTheory.errors({ levels, noise, context });
   };
 
-  const build = () => {
-    root.innerHTML = `${figureKit.presets(Object.keys(PRESETS))}
-<div class="pd-plots"><div><svg class="pd-curves bd-risk" role="img"></svg>
+  const html = () => `<div class="pd-plots"><div><svg class="pd-curves bd-risk" role="img"></svg>
 <ul class="pd-key">${each(Object.keys(CURVES), (name) => figureKit.key(name, CURVES[name]))}${
   figureKit.key("nothing", "predicting zero")}</ul></div>
 <div><svg class="pd-curves bd-gap" role="img"></svg>
@@ -65,14 +52,7 @@
   figureKit.key("lower", "proved: at least 1")}${
   figureKit.key("printed", "Theorem 4.1 as we read it")}${
   figureKit.key("upper", "trivial upper bound")}</ul></div></div>
-<p class="pd-verdict"></p><p class="pd-numbers"></p>
-<p class="pd-live" role="status" aria-live="polite"></p>
-${figureKit.sliders(AXES)}
-<div class="pd-choice"><label>mean task lies <select data-view="lean">${
-  each(Object.keys(LEANS), (name) => `<option value="${name}">${LEANS[name]}`)}</select></label>
-</div>
-${figureKit.entries(AXES, "")}`;
-  };
+${figureKit.words(AXES, figureKit.choice("lean", "mean task lies", LEANS))}`;
 
   // Marks of a logarithmic axis; on a short one also at 2 and 5 times a power of ten.
   const marks = (low, high, unit) => {
@@ -170,32 +150,24 @@ ${figureKit.entries(AXES, "")}`;
     return e.printed > e.gap ? `${entry} the exact gap.` : first;
   };
 
-  let said = "";
-  let due = 0;
-  const drawValues = () => {
+  const values = (next) => {
+    state = next;
     const e = errorsAt(state);
     const text = verdict(e);
-    find(".pd-verdict").innerHTML = text.replace(/^.*?\./, "<strong>$&</strong>");
     const rows = [
       ["block", e.block], ["attention", e.attention], ["one step from zero, GD-0", e.zero],
       [e.exact ? "Bayes" : "Bayes, approximate, too low", e.bayes], ["predicting zero", e.nothing],
       ["gap", e.gap], ["proved: |w|\u00b2/(M + 1)", e.lower], ["trivial upper bound", e.upper],
       ["second entry as we read it", e.printed],
     ].map(([name, v]) => [name, format(v)]);
-    said = `${text} Excess risks: ${rows.map((row) => row.join(" ")).join(", ")}.`;
-    find(".pd-numbers").innerHTML = each(rows, ([name, v]) => `<span>${name} <b>${v}</b></span>`);
-    const risks = Object.keys(CURVES).map((name) =>
+    const more = Object.keys(CURVES).map((name) =>
       [`risk of ${CURVES[name]}, noise included`, format(e[name] + state.noise, 10)]);
-    find(".pd-table").innerHTML = each([...rows, ...risks], ([name, v]) =>
-      `<tr><th scope="row">${name}<td>${v}`);
-    figureKit.show(root, AXES, state);
     find("#pd-ratio").disabled = state.dim === 1;
-    find("[data-view=lean]").value = state.lean;
     find("[data-view=lean]").disabled = !split(state);
+    return { text, lead: "Excess risks: ", rows, more };
   };
 
-  const drawPlots = () => {
-    due = 0;
+  const plots = () => {
     compute();
     const here = errorsAt(state);
     drawRisks(here);
@@ -206,66 +178,18 @@ ${figureKit.entries(AXES, "")}`;
     }
   };
 
-  // Screen readers and the address follow when the reader pauses, not at every step.
-  let pause = 0;
-  const settle = () => {
-    find(".pd-live").textContent = said;
-    figureKit.toHash("block", state);
-  };
-  const set = (changes) => {
-    state = { ...state, ...changes };
-    drawValues();
-    due ||= requestAnimationFrame(drawPlots);
-    clearTimeout(pause);
-    pause = setTimeout(settle, 400);
-  };
-
-  const moveTo = (event) => {
-    const svg = event.currentTarget;
-    const [f, at] = [frame(svg, 68), svg.getBoundingClientRect()];
-    const u = clamp((event.clientX - at.left - f.left) / f.width, 0, 1);
-    set({ context: Math.round(10 ** (3 * u)) });
-  };
-
-  const listen = () => {
-    root.addEventListener("input", ({ target }) => {
-      const { slider, view, exact } = target.dataset;
-      if (slider) set({ [slider]: AXES[slider].at(+target.value) });
-      if (view) set({ [view]: target.value });
-      if (exact) target.setCustomValidity("");
-    });
-    root.addEventListener("change", ({ target }) => {
-      const asked = target.dataset.exact && figureKit.entered(target, AXES);
-      if (asked) set(asked);
-    });
-    find(".pd-presets").addEventListener("click", ({ target }) => {
-      if (target.matches("button")) set({ ...START, ...PRESETS[target.textContent] });
-    });
-    const drags = (event) => event.pointerType !== "touch"; // a finger taps or scrolls
+  const listen = (set) => {
     for (const svg of root.querySelectorAll(".pd-curves")) {
-      svg.addEventListener("click", moveTo);
-      svg.addEventListener("pointerdown", (e) => drags(e) && svg.setPointerCapture(e.pointerId));
-      svg.addEventListener("pointermove", (e) => drags(e) && e.buttons === 1 && moveTo(e));
+      figureKit.drag(svg, (event) => {
+        const [f, at] = [frame(svg, 68), svg.getBoundingClientRect()];
+        const u = clamp((event.clientX - at.left - f.left) / f.width, 0, 1);
+        set({ context: Math.round(10 ** (3 * u)) });
+      });
     }
-    new ResizeObserver(drawPlots).observe(root);
-    addEventListener("hashchange", () => {
-      const next = fromHash();
-      if (next) set(next);
-    });
   };
-  const fromHash = () => figureKit.fromHash("block", START, AXES, { lean: Object.keys(LEANS) });
 
-  const came = root.innerHTML;
-  try {
-    const shared = fromHash();
-    state = shared || START;
-    build();
-    drawValues();
-    drawPlots();
-    listen();
-    if (shared) addEventListener("load", () => root.scrollIntoView({ behavior: "instant" }));
-  } catch (problem) {
-    root.innerHTML = came;
-    console.error(problem);
-  }
+  figureKit.run(root, {
+    prefix: "block", start: START, axes: AXES, choices: { lean: Object.keys(LEANS) },
+    presets: PRESETS, html, values, plots, listen,
+  });
 })();

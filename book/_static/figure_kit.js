@@ -1,5 +1,5 @@
 // What the interactive figures of the book share: numbers as text, axes of plots, sliders with
-// exact entry, and the state in the address.
+// exact entry, the state in the address, and what brings a figure to life.
 // An axis has a title, the slider's last step max, at(step), index(value), holds(value) and, as
 // text, the range that it holds.
 "use strict";
@@ -29,6 +29,18 @@ const figureKit = (() => {
     return found;
   };
 
+  // A slider over a list of stops; `whole` numbers only, if asked.
+  const scale = (title, stops, whole) => ({
+    title, max: stops.length - 1,
+    range: `${format(stops[0])} to ${format(stops[stops.length - 1])}${whole ? ", whole" : ""}`,
+    at: (i) => stops[i],
+    index: (v) => stops.reduce((best, s, i) =>
+      (Math.abs(s - v) < Math.abs(stops[best] - v) ? i : best), 0),
+    holds: (v) => v >= stops[0] && v <= stops[stops.length - 1] && (!whole || Number.isInteger(v)),
+  });
+  const tens = (low, high, steps) => // per decade
+    Array.from({ length: (high - low) * steps + 1 }, (_, i) => round(10 ** (low + i / steps)));
+
   // The plot area of an svg; x and y take positions from 0 to 1.
   const frame = (svg, margin = 16) => {
     const [left, top, right, bottom] = [48, 8, svg.clientWidth - margin, svg.clientHeight - 42];
@@ -47,7 +59,7 @@ ${each(up.ticks, ([u, t]) => `<text class="end" x="${f.left - 6}" y="${f.y(u) + 
 
   const key = (kind, text) => `<li><svg aria-hidden="true" width="34" height="10"><path
 class="${kind}" d="M1 5H33"/></svg>${text}`;
-  const presets = (names) => `<div class="pd-presets" role="group" aria-label="Presets">${
+  const buttons = (names) => `<div class="pd-presets" role="group" aria-label="Presets">${
     each(names, (name) => `<button type="button">${name}</button>`)}</div>`;
   const sliders = (axes) => `<div class="pd-sliders">${each(Object.keys(axes), (name) => `<div>
 <label for="pd-${name}">${axes[name].title}</label>
@@ -59,43 +71,117 @@ class="${kind}" d="M1 5H33"/></svg>${text}`;
 <td><input size="9" aria-label="${axes[name].title}" data-exact="${name}">`)}</tbody>
 <tbody class="pd-table"></tbody></table></details>`;
 
-  // Let sliders and boxes show the state.
-  const show = (root, axes, state) => {
-    for (const name of Object.keys(axes)) {
-      const slider = root.querySelector(`#pd-${name}`);
-      const exact = root.querySelector(`[data-exact=${name}]`);
-      slider.value = axes[name].index(state[name]);
-      slider.setAttribute("aria-valuetext", format(state[name]));
-      slider.previousElementSibling.textContent = format(state[name]);
-      if (exact !== document.activeElement) exact.value = state[name];
-    }
+  const choice = (view, text, names) => `<label>${text} <select data-view="${view}">${
+    each(Object.keys(names), (name) => `<option value="${name}">${names[name]}`)}</select></label>`;
+  // What is said of the state, and the controls.
+  const words = (axes, choices = "", hint = "") => `<p class="pd-verdict"></p>
+<p class="pd-numbers"></p><p class="pd-live" role="status" aria-live="polite"></p>
+${sliders(axes)}${choices && `<div class="pd-choice">${choices}</div>`}${entries(axes, hint)}`;
+
+  // Let clicks and drags on a plot move the state.
+  const drag = (svg, moveTo) => {
+    const drags = (event) => event.pointerType !== "touch"; // a finger taps or scrolls
+    svg.addEventListener("click", moveTo);
+    svg.addEventListener("pointerdown", (e) => drags(e) && svg.setPointerCapture(e.pointerId));
+    svg.addEventListener("pointermove", (e) => drags(e) && e.buttons === 1 && moveTo(e));
   };
 
-  // The change that a box asks for, or null and a message at the box.
-  const entered = (box, axes) => {
-    const name = box.dataset.exact;
-    const { title, range, holds } = axes[name];
-    box.setCustomValidity(holds(parse(box.value)) ? "" : `${title}: ${range}`);
-    return box.reportValidity() ? { [name]: parse(box.value) } : null;
-  };
+  // Bring a figure to life in its element, or leave the element as it came if anything fails.
+  // A figure has the prefix of its addresses, the state that it starts from, axes, choices (words
+  // that are no numbers), presets and html(). values(state) takes a new state and returns what to
+  // say of it: a text, rows [name, value], more of them for the table. plots() draws it.
+  // listen(set) may add listeners; a choice may change more than itself.
+  const run = (root, figure) => {
+    const { prefix, start, axes, choices, presets, values, plots, listen } = figure;
+    const { allows = () => true, choose = (name, value) => ({ [name]: value }) } = figure;
+    const came = root.innerHTML;
+    const find = (selector) => root.querySelector(selector);
+    let [state, said, due, pause] = [start, "", 0, 0];
 
-  // The state in the address behind #prefix: , or null. Only what the controls could have set
-  // gets through; choices lists the words that are no numbers.
-  const fromHash = (prefix, start, axes, choices) => {
-    if (!location.hash.startsWith(`#${prefix}:`)) return null;
-    const found = { ...start };
-    for (const [name, text] of new URLSearchParams(location.hash.slice(prefix.length + 2))) {
-      if (Object.hasOwn(axes, name) && axes[name].holds(parse(text))) found[name] = parse(text);
-      else if (Object.hasOwn(choices, name) && choices[name].includes(text)) found[name] = text;
+    const show = () => {
+      for (const box of root.querySelectorAll("select")) box.value = state[box.dataset.view];
+      for (const name of Object.keys(axes)) {
+        const [slider, exact] = [find(`#pd-${name}`), find(`[data-exact=${name}]`)];
+        slider.value = axes[name].index(state[name]);
+        slider.setAttribute("aria-valuetext", format(state[name]));
+        slider.previousElementSibling.textContent = format(state[name]);
+        if (exact !== document.activeElement) exact.value = state[name];
+      }
+    };
+    const take = (next) => {
+      state = next;
+      const { text, rows, more = [], lead = "" } = values(state);
+      said = `${text} ${lead}${rows.map((row) => row.join(": ")).join(", ")}.`;
+      find(".pd-verdict").innerHTML = text.replace(/^.*?\./, "<strong>$&</strong>");
+      find(".pd-numbers").innerHTML = each(rows, ([name, v]) => `<span>${name} <b>${v}</b></span>`);
+      find(".pd-table").innerHTML = each([...rows, ...more], ([name, v]) =>
+        `<tr><th scope="row">${name}<td>${v}`);
+      show();
+    };
+    // The state in the address, or null. Only what the controls could have set gets through.
+    const shared = () => {
+      if (!location.hash.startsWith(`#${prefix}:`)) return null;
+      const found = { ...start };
+      for (const [name, text] of new URLSearchParams(location.hash.slice(prefix.length + 2))) {
+        if (Object.hasOwn(axes, name) && axes[name].holds(parse(text))) found[name] = parse(text);
+        else if (Object.hasOwn(choices, name) && choices[name].includes(text)) found[name] = text;
+      }
+      return allows(found) ? found : null;
+    };
+    const draw = () => {
+      due = 0;
+      plots();
+    };
+    // Screen readers and the address follow when the reader pauses, not at every step.
+    const settle = () => {
+      find(".pd-live").textContent = said;
+      history.replaceState(history.state, "", `#${prefix}:` + new URLSearchParams(state));
+    };
+    const set = (changes) => {
+      take({ ...state, ...changes });
+      due ||= requestAnimationFrame(draw);
+      clearTimeout(pause);
+      pause = setTimeout(settle, 400);
+    };
+    const input = ({ target }) => {
+      const { slider, view, exact } = target.dataset;
+      if (slider) set({ [slider]: axes[slider].at(+target.value) });
+      if (view) set(choose(view, target.value));
+      if (exact) target.setCustomValidity("");
+    };
+    const change = ({ target: box }) => {
+      const name = box.dataset.exact;
+      if (!name) return;
+      const { title, range, holds } = axes[name];
+      box.setCustomValidity(holds(parse(box.value)) ? "" : `${title}: ${range}`);
+      if (box.reportValidity()) set({ [name]: parse(box.value) });
+    };
+    try {
+      const linked = shared();
+      root.innerHTML = buttons(Object.keys(presets)) + figure.html();
+      take(linked || start);
+      draw();
+      root.addEventListener("input", input);
+      root.addEventListener("change", change);
+      find(".pd-presets").addEventListener("click", ({ target }) => {
+        if (target.matches("button")) set({ ...start, ...presets[target.textContent] });
+      });
+      listen(set);
+      new ResizeObserver(draw).observe(root);
+      addEventListener("hashchange", () => {
+        const next = shared();
+        if (next) set(next);
+      });
+      if (linked) addEventListener("load", () => root.scrollIntoView({ behavior: "instant" }));
+    } catch (problem) {
+      root.innerHTML = came;
+      console.error(problem);
     }
-    return found;
   };
-  const toHash = (prefix, state) =>
-    history.replaceState(history.state, "", `#${prefix}:` + new URLSearchParams(state));
 
   return Object.freeze({
-    clamp, round, each, format, tick, decades, frame, line, surround,
-    key, presets, sliders, entries, show, entered, fromHash, toHash,
+    clamp, round, each, format, tick, decades, scale, tens, frame, line, surround,
+    key, choice, words, drag, run,
   });
 })();
 

@@ -81,18 +81,10 @@
 
   let state = START;
   const CHOICES = { map: Object.keys(MAPS), across: NAMES, up: NAMES, over: NAMES };
-  const fromHash = () => {
-    const found = figureKit.fromHash("diagram", START, AXES, CHOICES);
-    return found && found.across !== found.up ? found : null;
-  };
-
   const find = (selector) => root.querySelector(selector);
-  const choice = (view, text = view) => `<label>${text} <select data-view="${view}">${
-    each(NAMES, (name) => `<option value="${name}">${AXES[name].title}`)}</select></label>`;
-  const build = () => {
-    root.innerHTML = `
-${figureKit.presets(Object.keys(PRESETS))}
-<div class="pd-plots"><div>
+  const TITLES = Object.fromEntries(NAMES.map((name) => [name, AXES[name].title]));
+  const choice = (view, text = view) => figureKit.choice(view, text, TITLES);
+  const html = () => `<div class="pd-plots"><div>
 <fieldset class="pd-choice"><legend>Map of</legend>${each(Object.keys(MAPS), (map) =>
     `<label><input type="radio" name="map" value="${map}" data-view="map">${MAPS[map][0]}</label>`)}
 </fieldset>
@@ -107,11 +99,7 @@ ${figureKit.presets(Object.keys(PRESETS))}
 <ul class="pd-key">${key("icl", "new tasks")}${key("idg", "pool tasks")}${
   key("null", "predicting zero, 1 + \u03c1")}${key("floor", "noise floor \u03c1")}</ul>
 </div></div>
-<p class="pd-verdict"></p><p class="pd-numbers"></p>
-<p class="pd-live" role="status" aria-live="polite"></p>
-${figureKit.sliders(AXES)}
-${figureKit.entries(AXES, "; infinity is inf")}`;
-  };
+${figureKit.words(AXES, "", "; infinity is inf")}`;
 
   const surround = (f, across, up) => figureKit.surround(f, across, up) + `<path class="edge"
 d="M${f.x(across.edge)} ${f.top}V${f.bottom}M${f.left} ${f.y(up.edge)}H${f.right}"/>`;
@@ -260,12 +248,9 @@ d="M${f.x(across.edge)} ${f.top}V${f.bottom}M${f.left} ${f.y(up.edge)}H${f.right
     svg.setAttribute("aria-label", `Both errors over ${a.title}; values are in the text below.`);
   };
 
-  let said = "";
-  let due = 0;
-  const drawValues = () => {
+  const values = (next) => {
+    state = next;
     const here = phaseTheory.learningCurve(state);
-    const verdict = VERDICTS[phaseTheory.regime(state)];
-    find(".pd-verdict").innerHTML = verdict.replace(/^.*?\./, "<strong>$&</strong>");
     const error = (v) => (v === Infinity ? "diverges" : format(v));
     const rows = [
       ...Object.keys(MAPS).map((map) => [MAPS[map][0], error(here[map])]),
@@ -273,52 +258,33 @@ d="M${f.x(across.edge)} ${f.top}V${f.bottom}M${f.left} ${f.y(up.edge)}H${f.right
       ["effective ridge \u03be", format(here.xi)],
       ["distance \u03c4 \u2212 1", format(state.tau - 1)],
     ];
-    said = `${verdict} ${rows.map((row) => row.join(": ")).join(", ")}`;
-    find(".pd-numbers").innerHTML = each(rows, ([name, v]) => `<span>${name} <b>${v}</b></span>`);
-    rows.push(["inflation by finite data", error(here.inflation)]);
-    find(".pd-table").innerHTML = each(rows, ([name, v]) => `<tr><th scope="row">${name}<td>${v}`);
-    figureKit.show(root, AXES, state);
     find(`[value=${state.map}]`).checked = true;
-    for (const name of ["across", "up", "over"]) find(`[data-view=${name}]`).value = state[name];
+    const more = [["inflation by finite data", error(here.inflation)]];
+    return { text: VERDICTS[phaseTheory.regime(state)], rows, more };
   };
 
-  const drawPlots = () => {
-    due = 0;
+  const plots = () => {
     drawMap();
     drawCurves();
   };
 
-  // Screen readers and the address follow when the reader pauses, not at every step.
-  let pause = 0;
-  const settle = () => {
-    find(".pd-live").textContent = said;
-    figureKit.toHash("diagram", state);
-  };
-  const set = (changes) => {
-    state = { ...state, ...changes };
-    drawValues();
-    due ||= requestAnimationFrame(drawPlots);
-    clearTimeout(pause);
-    pause = setTimeout(settle, 400);
-  };
-
-  const setView = (name, value) => {
+  const choose = (name, value) => {
     const other = { across: "up", up: "across" }[name];
-    set({ ...(state[other] === value && { [other]: state[name] }), [name]: value });
+    return { ...(state[other] === value && { [other]: state[name] }), [name]: value };
   };
 
-  const moveTo = (event) => {
+  const moved = (event) => {
     const svg = find(".pd-map svg");
     const [f, at] = [frame(svg), svg.getBoundingClientRect()];
     const value = (name, u) => round(AXES[name].raw(clamp(u, 0, 1)));
-    set({
+    return {
       [state.across]: value(state.across, (event.clientX - at.left - f.left) / f.width),
       [state.up]: value(state.up, (at.top + f.bottom - event.clientY) / f.height),
-    });
+    };
   };
 
   const ARROWS = ["ArrowLeft", "ArrowRight", "ArrowDown", "ArrowUp"];
-  const step = (event) => {
+  const step = (event, set) => {
     const i = ARROWS.indexOf(event.key);
     if (i < 0 || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
@@ -327,44 +293,14 @@ d="M${f.x(across.edge)} ${f.top}V${f.bottom}M${f.left} ${f.y(up.edge)}H${f.right
     set({ [name]: AXES[name].at(clamp(to, 0, AXES[name].max)) });
   };
 
-  const listen = () => {
-    root.addEventListener("input", ({ target }) => {
-      const { slider, view, exact } = target.dataset;
-      if (slider) set({ [slider]: AXES[slider].at(+target.value) });
-      if (view) setView(view, target.value);
-      if (exact) target.setCustomValidity("");
-    });
-    root.addEventListener("change", ({ target }) => {
-      const asked = target.dataset.exact && figureKit.entered(target, AXES);
-      if (asked) set(asked);
-    });
-    find(".pd-presets").addEventListener("click", ({ target }) => {
-      if (target.matches("button")) set({ ...START, ...PRESETS[target.textContent] });
-    });
+  const listen = (set) => {
     const map = find(".pd-map svg");
-    const drags = (event) => event.pointerType !== "touch"; // a finger taps or scrolls
-    map.addEventListener("keydown", step);
-    map.addEventListener("click", moveTo);
-    map.addEventListener("pointerdown", (e) => drags(e) && map.setPointerCapture(e.pointerId));
-    map.addEventListener("pointermove", (e) => drags(e) && e.buttons === 1 && moveTo(e));
-    new ResizeObserver(drawPlots).observe(root);
-    addEventListener("hashchange", () => {
-      const next = fromHash();
-      if (next) set(next);
-    });
+    map.addEventListener("keydown", (event) => step(event, set));
+    figureKit.drag(map, (event) => set(moved(event)));
   };
 
-  const came = root.innerHTML;
-  try {
-    const shared = fromHash();
-    state = shared || START;
-    build();
-    drawValues();
-    drawPlots();
-    listen();
-    if (shared) addEventListener("load", () => root.scrollIntoView({ behavior: "instant" }));
-  } catch (problem) {
-    root.innerHTML = came;
-    console.error(problem);
-  }
+  figureKit.run(root, {
+    prefix: "diagram", start: START, axes: AXES, choices: CHOICES, presets: PRESETS,
+    html, values, plots, listen, choose, allows: ({ across, up }) => across !== up,
+  });
 })();

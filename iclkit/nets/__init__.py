@@ -8,6 +8,7 @@ the experiments of Lu et al. 2025 (`networks`) and of Zhang, Wu and Bartlett 202
 
 from iclkit.nets.blocks import BasicTransformer, LinearBlock
 from iclkit.nets.gradient import gradient_step
+from iclkit.nets.heads import SoftmaxHeads
 from iclkit.nets.networks import (
     Architecture,
     Network,
@@ -30,6 +31,7 @@ __all__ = [
     "ModelErrors",
     "Network",
     "Recipe",
+    "SoftmaxHeads",
     "Trained",
     "TrainedPredictor",
     "gradient_step",

@@ -15,7 +15,7 @@ from torch import Tensor
 from iclkit._checks import count, finite_array, generator
 from iclkit.nets.data import sample_inputs, squared_errors, token_array
 from iclkit.nets.networks import Architecture, Floats, Weights, predict
-from iclkit.prompts import Law
+from iclkit.prompts import Law, Prompts
 
 __all__ = ["ModelErrors", "Trained", "TrainedPredictor", "to_array"]
 
@@ -105,6 +105,38 @@ class Trained:
             losses.append(self._losses(drawn))
         loss = np.concatenate(losses, axis=1)
         return ModelErrors(loss.mean(axis=1), loss.std(axis=1, ddof=1) / math.sqrt(n_prompts))
+
+    def losses(self, prompts: Prompts, *, models: slice = slice(None)) -> Floats:
+        """Return squared errors on given prompts, for comparisons that are paired.
+
+        Parameters
+        ----------
+        prompts : Prompts
+            The same for all models.
+        models : slice
+            Which models answer. Default: all.
+
+        Returns
+        -------
+        (models, batch) array
+
+        Raises
+        ------
+        ValueError
+            If the prompts do not have the network's dimension, or no model is chosen.
+        """
+        tokens = token_array(prompts.x, prompts.y, prompts.x_query)
+        if tokens.shape[2] != self.network.dim + 1:
+            raise ValueError(
+                f"the models are for dimension {self.network.dim}, got x of {prompts.x.shape}"
+            )
+        weights = {name: weight[models] for name, weight in self.weights.items()}
+        like = next(iter(weights.values()))
+        if not len(like):
+            raise ValueError(f"models must choose some of {self.n_models}, got {models}")
+        inputs = self.network.inputs(torch.from_numpy(tokens)[None].to(like))
+        target = torch.from_numpy(prompts.y_query)[None].to(like)
+        return squared_errors(self.network, weights, inputs, target)
 
     def _losses(self, drawn: list[tuple[tuple[Tensor, ...], Tensor]]) -> Floats:
         like = next(iter(self.weights.values()))

@@ -35,7 +35,8 @@ const element = () => ({
 page.find = (selector) => (page.elements[selector] ||= element());
 const root = element();
 root.querySelector = page.find;
-root.querySelectorAll = () => [page.find(".bd-risk"), page.find(".bd-gap")];
+page.plots = [".bd-risk", ".bd-gap"];
+root.querySelectorAll = (selector) => (selector === ".pd-curves" ? page.plots.map(page.find) : []);
 const document = { querySelector: (selector) => (selector === page.widget ? root : null) };
 
 // What a reader does: move a slider, choose from a list, type a number, press a button, click.
