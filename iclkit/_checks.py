@@ -7,11 +7,17 @@ helpers once, and computes without further checks after that.
 from __future__ import annotations
 
 import numbers
+from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["count", "finite_array", "generator", "same_length", "scalar"]
+T = TypeVar("T")
+
+__all__ = ["choice", "count", "finite_array", "generator", "instance", "same_length", "scalar"]
+
+_MOST = 2**63 - 1  # the largest size that NumPy can count
 
 
 def finite_array(
@@ -65,7 +71,10 @@ def scalar(name: str, value: float, *, low: float = 0.0, open_: bool = False) ->
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise ValueError(f"{name} must be finite, got an integer beyond float64") from None
     in_range = number > low if open_ else number >= low
     if not (in_range and np.isfinite(number)):
         bound = f" and {'>' if open_ else '>='} {low:g}" if low > -np.inf else ""
@@ -79,7 +88,25 @@ def count(name: str, value: int, *, low: int = 1) -> int:
         raise TypeError(f"{name} must be an integer, got {value!r}")
     if value < low:
         raise ValueError(f"{name} must be >= {low}, got {value}")
+    if value > _MOST:
+        raise ValueError(f"{name} must be < 2^63, got a larger integer")
     return int(value)
+
+
+def choice(name: str, value: str, options: Sequence[str]) -> str:
+    """Return `value` if it is one of some words."""
+    if not isinstance(value, str) or value not in options:
+        raise ValueError(f"{name} must be one of {', '.join(options)}, got {value!r}")
+    return value
+
+
+def instance(name: str, value: T, kind: type[T], remedy: str) -> T:
+    """Return `value` if it is a `kind`; the remedy says where to get one."""
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"{name} must be a {kind.__name__}, got {type(value).__name__}; {remedy}"
+        )
+    return value
 
 
 def generator(rng: np.random.Generator) -> np.random.Generator:

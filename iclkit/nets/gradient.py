@@ -38,9 +38,10 @@ def gradient_step(
     Raises
     ------
     TypeError
-        If the loss returns no scalar tensor.
+        If the loss is no function, or returns no scalar tensor that depends on the weights.
     ValueError
-        If an array is empty or not finite, or the rate is out of range.
+        If an array is empty or not finite, the rate is out of range, or the gradient is not
+        finite.
 
     Examples
     --------
@@ -50,8 +51,22 @@ def gradient_step(
     rate = scalar("rate", rate, open_=True)
     weights = torch.from_numpy(finite_array("start", start, ndim=None).copy()).requires_grad_()
     parts = [torch.from_numpy(finite_array("data", part, ndim=None).copy()) for part in data]
+    if not callable(loss):
+        raise TypeError(f"loss must be a function, got {type(loss).__name__}")
     value = loss(weights, *parts)
     if not isinstance(value, Tensor) or value.numel() != 1:
         raise TypeError(f"loss must return a scalar tensor, got {type(value).__name__}")
-    (slope,) = torch.autograd.grad(value, weights)
+    slope = _slope(value, weights)
+    if not torch.isfinite(slope).all():
+        raise ValueError("the gradient must be finite, got NaN or infinity; check the loss")
     return (weights - rate * slope).detach().numpy()
+
+
+def _slope(value: Tensor, weights: Tensor) -> Tensor:
+    """Return the gradient; a `TypeError` if the value does not depend on the weights."""
+    slope = None
+    if value.requires_grad:
+        (slope,) = torch.autograd.grad(value.sum(), weights, allow_unused=True)
+    if slope is None:
+        raise TypeError("loss must depend on the weights through tensors, got a constant")
+    return slope

@@ -1,7 +1,7 @@
 """Laws of tokens and what the formulas of the generalisation gap need to know of them.
 
-For the modules `gap*`. Tokens are independent; their coordinates are standard normal
-or uniform on [-1, 1]. Another Gaussian law, or a cube of another size, is another pair of weights.
+For the modules on the gap. Tokens are independent, with standard normal coordinates or uniform ones
+on [-1, 1]. Another Gaussian law, or a cube of another size, is another pair of weights.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.polynomial.hermite_e import hermegauss
 from numpy.polynomial.legendre import leggauss
 from numpy.typing import ArrayLike, NDArray
 
-from iclkit._checks import finite_array
+from iclkit._checks import choice, finite_array
 
 __all__ = [
     "LAWS",
@@ -22,8 +22,10 @@ __all__ = [
     "Rule",
     "checked_law",
     "checked_layer",
+    "cube_nodes",
     "cube_rule",
     "dot_columns",
+    "finite_kernel",
     "gaussian_rule",
     "langevin",
     "largest_key_value",
@@ -80,19 +82,35 @@ def checked_layer(W_K: ArrayLike, W_V: ArrayLike) -> Layer:
             f"W_K and W_V must have one column per token coordinate, "
             f"got shapes {key.shape} and {value.shape}"
         )
-    return Layer(key.T @ key / np.sqrt(len(key)), value)
+    with np.errstate(over="ignore", invalid="ignore"):
+        kernel, size = key.T @ key / np.sqrt(len(key)), (value**2).sum()
+    for name, square in (("W_K", kernel), ("W_V", size)):
+        if not np.isfinite(square).all():
+            raise ValueError(f"{name} must have finite squares, got an overflow; scale it down")
+    return Layer(kernel, value)
 
 
 def checked_law(law: str) -> str:
     """Return `law` if it is one of `LAWS`."""
-    if law not in LAWS:
-        raise ValueError(f"law must be one of {', '.join(LAWS)}, got {law!r}")
-    return law
+    return choice("law", law, LAWS)
 
 
 def dot_columns(left: Floats, right: Floats) -> Floats:
     """Return the inner products of columns, (..., d, n) and (..., d, n) to (..., n)."""
     return np.einsum("...dn,...dn->...n", left, right)
+
+
+def finite_kernel(scores: Floats, size: float) -> Floats:
+    """Return ``exp(scores)``; a `ValueError` if it, or `size` times it, overflows."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        kernel = np.exp(scores)
+        finite = np.isfinite(kernel.max() * size * kernel.size)
+    if not finite:
+        raise ValueError(
+            "tokens must be short enough for |v|^2 exp(|k|^2) to be a number, got an overflow; "
+            "scale the tokens, W_K or W_V down"
+        )
+    return np.asarray(kernel)
 
 
 def largest_key_value(layer: Layer) -> float:

@@ -14,9 +14,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp, softmax
 
-from iclkit._checks import finite_array
+from iclkit._checks import finite_array, instance
 
-__all__ = ["Attended", "Lookup", "View", "attend", "attention_output", "look_up", "scores_of"]
+__all__ = [
+    "Attended",
+    "Lookup",
+    "View",
+    "attend",
+    "attention_output",
+    "checked_lookup",
+    "image",
+    "look_up",
+    "scores_of",
+]
 
 Floats = NDArray[np.float64]
 View = Callable[[Floats], ArrayLike]
@@ -99,7 +109,7 @@ def look_up(
     TypeError
         If an entry is not a real number or a view is not callable.
     ValueError
-        If shapes do not fit together or an entry is not finite.
+        If shapes do not fit together, an entry is not finite, or a key or a value overflows.
 
     Notes
     -----
@@ -122,9 +132,23 @@ def look_up(
         raise ValueError(f"W_Q and W_K must have one shape, got {W_Q.shape} and {W_K.shape}")
     tokens = np.concatenate([demo, query], axis=1)
     scale = len(W_K) ** -0.25
-    keys = _viewed("key_view", W_K @ tokens, key_view)
-    values = _viewed("value_view", W_V @ tokens, value_view)
-    return Lookup(scale * (W_Q @ query[:, -1]), scale * keys, values, demo.shape[1])
+    keys = _viewed("key_view", image("W_K", W_K, tokens), key_view)
+    values = _viewed("value_view", image("W_V", W_V, tokens), value_view)
+    return Lookup(scale * image("W_Q", W_Q, query[:, -1]), scale * keys, values, demo.shape[1])
+
+
+def image(name: str, matrix: Floats, tokens: Floats) -> Floats:
+    """Return ``matrix @ tokens``; a `ValueError` if it overflows."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        product = matrix @ tokens
+    if not np.isfinite(product).all():
+        raise ValueError(f"{name} times the tokens must be finite, got an overflow; scale one down")
+    return np.asarray(product)
+
+
+def checked_lookup(lookup: Lookup) -> Lookup:
+    """Return `lookup` if it is one."""
+    return instance("lookup", lookup, Lookup, "make one with look_up")
 
 
 def attend(lookup: Lookup) -> Attended:
@@ -165,6 +189,7 @@ def attend(lookup: Lookup) -> Attended:
 
 def scores_of(lookup: Lookup) -> Floats:
     """Return the scores ``<x, y_i>`` of all tokens, (n,); a `ValueError` if one overflows."""
+    checked_lookup(lookup)
     with np.errstate(over="ignore", invalid="ignore"):
         scores = lookup.keys.T @ lookup.query
     if not np.isfinite(scores).all():
@@ -191,7 +216,7 @@ def attention_output(queries: ArrayLike, keys: ArrayLike, values: ArrayLike) -> 
     Raises
     ------
     ValueError
-        If shapes do not fit together or an entry is not finite.
+        If shapes do not fit together, an entry is not finite, or a score overflows.
 
     Notes
     -----
@@ -211,11 +236,20 @@ def attention_output(queries: ArrayLike, keys: ArrayLike, values: ArrayLike) -> 
     output = np.empty((len(v), x.shape[1]), dtype=v.dtype)
     for start in range(0, x.shape[1], _BLOCK):
         columns = slice(start, start + _BLOCK)
-        shares = y.T @ x[:, columns]
-        shares -= shares.max(axis=0)
-        np.exp(shares, out=shares)
+        shares = _shares(x[:, columns], y)
         output[:, columns] = (v @ shares) / shares.sum(axis=0)
     return output
+
+
+def _shares(queries: Floats, keys: Floats) -> Floats:
+    """Return the weights of keys, (n, n_queries), the largest of each query being 1."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        shares = keys.T @ queries
+        top = shares.max(axis=0)
+        if not np.isfinite(top).all():
+            raise ValueError("scores must be finite, got an overflow; scale queries or keys down")
+        shares -= top
+    return np.exp(shares, out=shares)
 
 
 def _check_parts(queries: Floats, keys: Floats, values: Floats) -> None:

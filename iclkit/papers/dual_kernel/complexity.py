@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from iclkit._checks import count, finite_array, generator, scalar
-from iclkit.papers.dual_kernel._laws import checked_layer, dot_columns
+from iclkit.papers.dual_kernel._laws import Layer, checked_layer, dot_columns, finite_kernel
 from iclkit.papers.dual_kernel.gap_deviation import cube_radii, probability
 from iclkit.risk import Estimate
 
@@ -162,17 +162,17 @@ def rademacher_bounds(
     >>> np.round(rademacher_bounds([[3.0, 4.0]], [[0.0]], [[1.0]]), 4)
     array([1.7678, 2.5   , 2.8284])
     """
-    gram = _token_gram(tokens, W_K, W_V)
-    columns, layer = np.asarray(tokens, dtype=np.float64), checked_layer(W_K, W_V)
-    value = layer.value @ columns
-    longest = float(np.sqrt(dot_columns(value, value).max()))
+    layer, columns = checked_layer(W_K, W_V), finite_array("tokens", tokens, ndim=2)
+    value, scores = _values_and_keys(layer, columns)
+    squares = dot_columns(value, value)
+    kernel = finite_kernel(dot_columns(columns, scores), squares.max())
+    longest = float(np.sqrt(squares.max()))
     bound = longest if value_bound is None else scalar("value_bound", value_bound)
     if bound < longest:
         raise ValueError(f"value_bound must be >= the largest |v_i| = {longest:.6g}, got {bound}")
-    scale = scalar("radius", radius) / len(gram)
-    trace_key = float(np.exp(dot_columns(columns, layer.kernel @ columns)).sum())
-    upper = scale * float(np.sqrt(np.trace(gram)))
-    return RademacherBounds(upper / 2**0.5, upper, scale * bound * trace_key**0.5)
+    scale = scalar("radius", radius) / columns.shape[1]
+    upper = scale * float(squares @ kernel) ** 0.5
+    return RademacherBounds(upper / 2**0.5, upper, scale * bound * float(kernel.sum()) ** 0.5)
 
 
 def empirical_bound(
@@ -226,13 +226,20 @@ def empirical_bound(
 def _token_gram(tokens: ArrayLike, W_K: ArrayLike, W_V: ArrayLike) -> Floats:
     """Return ``<v_i, v_j> exp(<k_i, k_j>/sqrt(d_k))``, (n, n)."""
     layer, columns = checked_layer(W_K, W_V), finite_array("tokens", tokens, ndim=2)
+    value, scores = _values_and_keys(layer, columns)
+    products = value.T @ value
+    return products * finite_kernel(columns.T @ scores, np.abs(products).max())
+
+
+def _values_and_keys(layer: Layer, columns: Floats) -> tuple[Floats, Floats]:
+    """Return values and ``A x`` of tokens, once they are seen to fit the layer."""
     if len(columns) != len(layer.kernel):
         raise ValueError(
             f"tokens must have {len(layer.kernel)} rows, like W_K has columns, "
             f"got shape {columns.shape}"
         )
-    value = layer.value @ columns
-    return (value.T @ value) * np.exp(columns.T @ layer.kernel @ columns)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return layer.value @ columns, layer.kernel @ columns
 
 
 def _signed_norms(gram: Floats, signs: Floats) -> Floats:

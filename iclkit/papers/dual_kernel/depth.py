@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 
-from iclkit._checks import finite_array
-from iclkit.papers.dual_kernel.attention import Lookup, attend
+from iclkit._checks import finite_array, instance
+from iclkit.papers.dual_kernel.attention import Lookup, attend, checked_lookup, image
 from iclkit.papers.dual_kernel.dual import DualModel, descend, dual_gradient, zero_shot_model
-from iclkit.papers.dual_kernel.kernels import Features
+from iclkit.papers.dual_kernel.kernels import Features, features_of
 
 __all__ = [
     "DualStack",
@@ -72,10 +72,10 @@ def stack(
     Raises
     ------
     TypeError
-        If an entry is not a real number.
+        If an entry is not a real number, or `features` is no function.
     ValueError
-        If shapes do not fit together, an entry is not finite, a score overflows, or the features
-        of a layer give a token weights whose sum is not positive.
+        If shapes do not fit together, an entry or a feature is not finite, a score overflows, or
+        the features of a layer give a token weights whose sum is not positive.
 
     Notes
     -----
@@ -92,8 +92,8 @@ def stack(
     >>> stack([(W, W, W), (W, W, W)], [[0, 1]], causal=True).round(3)
     array([[0.   , 0.461]])
     """
-    state = finite_array("tokens", tokens, ndim=2)
-    for number, layer in enumerate(layers):
+    state = finite_array("tokens", tokens, ndim=2).copy()
+    for number, layer in enumerate(_listed(layers)):
         parts = _project(number, layer, state, residual)
         output = parts.values @ _shares(parts, features, causal)
         state = state + output if residual else output
@@ -105,7 +105,7 @@ def _shares(parts: _Parts, features: Features | None, causal: bool) -> Floats:
     hidden = np.tri(parts.keys.shape[1], k=-1, dtype=bool) if causal else False
     if features is None:
         return softmax(np.where(hidden, -np.inf, _scores(parts)), axis=0)
-    kernel = np.asarray(features(parts.keys)).T @ np.asarray(features(parts.queries))
+    kernel = features_of(features, parts.keys).T @ features_of(features, parts.queries)
     kernel = np.where(hidden, 0.0, kernel)
     total = kernel.sum(axis=0)
     if not (total > 0).all():
@@ -119,6 +119,13 @@ def _scores(parts: _Parts) -> Floats:
     if not np.isfinite(scores).all():
         raise ValueError("attention scores must be finite, got an overflow; scale W_Q or W_K down")
     return scores
+
+
+def _listed(layers: Sequence[Layer]) -> Sequence[Layer]:
+    """Return layers if they are a list of lists."""
+    if not isinstance(layers, Sequence) or not all(isinstance(x, Sequence) for x in layers):
+        raise TypeError("layers must be a list of (W_Q, W_K, W_V), one per layer")
+    return layers
 
 
 def _project(number: int, layer: Layer, state: Floats, residual: bool) -> _Parts:
@@ -136,7 +143,11 @@ def _project(number: int, layer: Layer, state: Floats, residual: bool) -> _Parts
         raise ValueError(f"W_V of layer {number} must be square with residual=True, got {listed}")
     scale = shapes[0][0] ** -0.25
     W_Q, W_K, W_V = matrices
-    return _Parts(scale * (W_Q @ state), scale * (W_K @ state), W_V @ state)
+    query, key, value = (
+        image(f"{name} of layer {number}", matrix, state)
+        for name, matrix in (("W_Q", W_Q), ("W_K", W_K), ("W_V", W_V))
+    )
+    return _Parts(scale * query, scale * key, value)
 
 
 # ------------------------------------------------------------------ the dual models
@@ -195,8 +206,8 @@ def dual_stack(
     >>> found.tokens.round(3), [len(models) for models in found.models]
     (array([[0.   , 0.461]]), [2, 2])
     """
-    state, models = finite_array("tokens", tokens, ndim=2), []
-    for number, layer in enumerate(layers):
+    state, models = finite_array("tokens", tokens, ndim=2).copy(), []
+    for number, layer in enumerate(_listed(layers)):
         lookups = _lookups(_project(number, layer, state, residual), causal)
         models.append(tuple(_one_step(lookup) for lookup in lookups))
         pairs = zip(models[-1], lookups, strict=True)
@@ -251,8 +262,10 @@ class FeedForward(NamedTuple):
     b_2: Floats
 
     def __call__(self, h: ArrayLike) -> Floats:
-        """Return the output for one input (d_v,)."""
-        return self.W_2 @ np.maximum(self.W_1 @ np.asarray(h) + self.b_1, 0.0) + self.b_2
+        """Return the output for one input (d_v,); a `ValueError` if shapes do not fit."""
+        h = finite_array("h", h, ndim=1)
+        layer = _checked(self, len(h))
+        return layer.W_2 @ np.maximum(layer.W_1 @ h + layer.b_1, 0.0) + layer.b_2
 
 
 class FeedForwardDual(NamedTuple):
@@ -324,7 +337,8 @@ def feed_forward_dual(lookup: Lookup, layer: FeedForward) -> FeedForwardDual:
     >>> dual(lookup.query), layer(attend(lookup).output), dual.pattern, round(dual.radius, 9)
     (array([5.]), array([5.]), array([ True, False]), 3.0)
     """
-    layer = _checked(layer, len(lookup.values))
+    instance("layer", layer, FeedForward, "it holds W_1, b_1, W_2, b_2")
+    layer = _checked(layer, len(checked_lookup(lookup).values))
     before = layer.W_1 @ attend(lookup).output + layer.b_1
     pattern = before > 0
     active = layer.W_2 * pattern

@@ -19,6 +19,7 @@ from iclkit.papers.dual_kernel.errors import (
     _away,
     _by_query,
     _pair_exponents,
+    _penalty,
     _value_pairs,
     _weights,
     output_variance,
@@ -37,6 +38,9 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 
+_TINY = float(np.finfo(float).tiny)
+_EPS = 10.0 * float(np.finfo(float).eps)
+_TIE = 1e-9  # keys that differ by less have errors below rounding, whatever the shift
 _FLAT = 1e-10  # gradient of the log error at which a search ends
 
 
@@ -125,9 +129,12 @@ def optimal_positive(squared_norm: float, dim: int) -> OptimalPositive:
     [0.5616, -0.0976, 3.2698]
     """
     s, dim = scalar("squared_norm", squared_norm), count("dim", dim)
-    rho = 2.0 * dim / (2.0 * s + dim + np.sqrt((2.0 * s + dim) ** 2 + 8.0 * s * dim))
+    each = s / dim
+    rho = 2.0 / (2.0 * each + 1.0 + np.hypot(2.0 * each + 1.0, np.sqrt(8.0 * each)))
     cost = dim * (np.log1p(0.5 * (rho - 1.0)) - 0.5 * np.log(rho)) + rho * s
-    return OptimalPositive(float(rho), float((1.0 - 1.0 / rho) / 8.0), float(np.expm1(cost)))
+    with np.errstate(over="ignore"):
+        variance = float(np.expm1(cost))
+    return OptimalPositive(float(rho), float((1.0 - 1.0 / rho) / 8.0), variance)
 
 
 def small_norm_shift(queries: ArrayLike, keys: ArrayLike, values: ArrayLike) -> Floats:
@@ -168,7 +175,8 @@ def small_norm_shift(queries: ArrayLike, keys: ArrayLike, values: ArrayLike) -> 
     """
     x, y, v = _doubles(queries, keys, values)
     points = _by_query("positive", x, y)  # (Q, d, n)
-    weighted = _weights(x, y)[:, None, :] * _away(x, y, v)
+    away = _away(x, y, v)
+    weighted = _weights(x, y)[:, None, :] * away / max(float(np.abs(away).max()), _TINY)
     mean = np.einsum("qan,qdn->qad", weighted, points)
     square = np.einsum("qan,qdn,qen->qade", weighted, points, points)
     gram = np.einsum("qad,qae->de", mean, mean)
@@ -225,9 +233,9 @@ def best_shift(
     rho = scalar("rho", rho, open_=True)
     error = _Error(checked_kind(kind), x, y, _value_pairs(x, y, v, centred=True))
     start = centre(x, y)
-    if not np.ptp(v, axis=1).any():  # equal values: nothing can err
-        return BestShift(start, 0.0)
-    shift = start + _least(lambda c: error.at(start + c, rho)[:2], np.zeros(len(y)))
+    shift = start
+    if not _cannot_err(y, v):
+        shift = start + _least(lambda c: error.at(start + c, rho)[:2], np.zeros(len(y)))
     variance = output_variance(kind, x, y, v, rho=rho, shift=shift)
     return BestShift(shift, float(np.mean(variance)))
 
@@ -273,8 +281,8 @@ def best_design(
     x, y, v = _doubles(queries, keys, values)
     error = _Error(checked_kind(kind), x, y, _value_pairs(x, y, v, centred=True))
     start = centre(x, y)
-    if not np.ptp(v, axis=1).any():
-        return Design(start, 1.0, 0.0)
+    if _cannot_err(y, v):
+        return Design(start, 1.0, float(np.mean(output_variance(kind, x, y, v, shift=start))))
 
     def value(move: Floats) -> tuple[float, Floats]:
         rho = float(np.exp(move[-1]))
@@ -287,6 +295,11 @@ def best_design(
     return Design(shift, rho, float(np.mean(variance)))
 
 
+def _cannot_err(keys: Floats, values: Floats) -> bool:
+    """Return whether all values or all keys are equal: then features err alike for all tokens."""
+    return bool(np.ptp(values, axis=1).max() == 0 or np.ptp(keys, axis=1).max() <= _TIE)
+
+
 class _Error(NamedTuple):
     """The predicted error as a function of shift and concentration."""
 
@@ -296,34 +309,47 @@ class _Error(NamedTuple):
     pairs: Floats
 
     def at(self, shift: Floats, rho: float) -> tuple[float, Floats, float]:
-        """Return the logarithm of the error and its derivatives in shift and rho."""
+        """Return the logarithm of the error and its derivatives in shift and rho.
+
+        The rows of `pairs` add up to 0, so 1 may be taken off every second moment: short keys
+        keep their digits. Where none are left the error counts as flat.
+        """
         points = _by_query(self.kind, self.queries, self.keys - shift[:, None])
+        dim, products = points.shape[-2], np.swapaxes(points, -1, -2) @ points
         base, side = _pair_exponents(self.kind, points, rho)
-        top = np.max(base if side is None else base + np.abs(side))
-        terms = [np.exp(base - top)] if side is None else _sides(base - top, side)
-        terms = [self.pairs * term / len(terms) for term in terms]
-        total = max(float(np.sum(terms)), np.finfo(float).tiny)
+        base = base - dim * _penalty(rho)
+        exponents = [base] if side is None else [base + side, base - side]
+        top = float(np.max(exponents))  # at least 0: that of a point with itself
+        terms = [self.pairs * _less_one(part, top) / len(exponents) for part in exponents]
+        total, rounding = float(np.sum(terms)), _EPS * float(np.abs(terms).sum())
+        if total <= rounding:
+            return dim * _penalty(rho) + top + np.log(rounding + _TINY), np.zeros(len(shift)), 0.0
         change, by_rho = self._slopes(points, terms, rho)
-        return float(top + np.log(total)), change / total, by_rho / total
+        if side is None:  # the 1 that was taken off has a part in the derivative in rho
+            by_rho += 0.5 * np.exp(-top) * float(np.sum(self.pairs * products))
+        by_penalty = dim * (1.0 / (1.0 + rho) - 0.5 / rho)
+        log = dim * _penalty(rho) + top + np.log(total)
+        return float(log), change / total, by_rho / total + by_penalty
 
     def _slopes(self, points: Floats, terms: list[Floats], rho: float) -> tuple[Floats, float]:
         """Return the derivatives of the sum of the terms in shift and rho.
 
-        The exponents are ``e ((rho - 1) (|p|^2 + |q|^2)/4 +- (1 + rho) <p, q>/2)`` and the
-        penalty, for points p and q, with e = -1 for trigonometric features.
+        The exponents are ``e (rho - 1) (|p|^2 + |q|^2)/4 +- (1 + rho) <p, q>/2`` for points p
+        and q, with e = -1 for trigonometric features.
         """
         sign = -1.0 if self.kind == "trigonometric" else 1.0
         slopes = (-rho, 1.0) if sign > 0 else (1.0, -rho)  # of the two sides, in units of p + q
         change, by_rho = np.zeros(len(self.keys)), 0.0
-        penalty = points.shape[-2] * (1.0 / (1.0 + rho) - 0.5 / rho)
         for slope, side, term in zip(slopes, (1.0, -1.0), terms, strict=False):
             change = change + slope * _moment(points, term)
-            by_rho += float(np.sum(term * (sign * _quarters(points, sign * side) + penalty)))
+            by_rho += sign * float(np.sum(term * _quarters(points, sign * side)))
         return change, by_rho
 
 
-def _sides(base: Floats, side: Floats) -> list[Floats]:
-    return [np.exp(base + side), np.exp(base - side)]
+def _less_one(exponents: Floats, top: float) -> Floats:
+    """Return ``(exp(exponents) - 1) exp(-top)``."""
+    near = np.exp(-top) * np.expm1(np.minimum(exponents, 1.0))
+    return np.where(exponents <= 1.0, near, np.exp(exponents - top) - np.exp(-top))
 
 
 def _quarters(points: Floats, side: float) -> Floats:

@@ -13,8 +13,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 
-from iclkit._checks import finite_array, scalar
-from iclkit.papers.dual_kernel.attention import Lookup, View, attend, look_up, scores_of
+from iclkit._checks import finite_array, instance, scalar
+from iclkit.papers.dual_kernel.attention import (
+    Lookup,
+    View,
+    attend,
+    checked_lookup,
+    look_up,
+    scores_of,
+)
 
 __all__ = [
     "DualModel",
@@ -78,7 +85,7 @@ class DualModel(NamedTuple):
             If the shapes do not fit or the value overflows.
         """
         points = finite_array("points", points, ndim=None)
-        if points.ndim > 2 or len(points) != len(self.keys):
+        if points.ndim not in (1, 2) or len(points) != len(self.keys):
             raise ValueError(
                 f"points must have {len(self.keys)} rows and one or two axes, got {points.shape}"
             )
@@ -111,7 +118,7 @@ def zero_shot_model(lookup: Lookup) -> DualModel:
     ----------
     The starting weights of Ren and Liu 2024; form recalled, its identity checked here.
     """
-    later = slice(lookup.n_demo, None)
+    later = slice(checked_lookup(lookup).n_demo, None)
     return DualModel(lookup.keys[:, later], lookup.values[:, later], -attend(lookup).log_normaliser)
 
 
@@ -127,7 +134,7 @@ def task_update(lookup: Lookup) -> DualModel:
     DualModel
         ``W_1 - W_0 = (1/D) sum_i v_i phi(y_i)^T`` over the demonstrations.
     """
-    first = slice(None, lookup.n_demo)
+    first = slice(None, checked_lookup(lookup).n_demo)
     return DualModel(lookup.keys[:, first], lookup.values[:, first], -attend(lookup).log_normaliser)
 
 
@@ -156,6 +163,13 @@ def dual_loss(
     -------
     float
 
+    Raises
+    ------
+    TypeError
+        If `lookup` or `model` is none.
+    ValueError
+        If an option is out of its range, targets have the wrong shape, or the kernel overflows.
+
     Notes
     -----
     ``L(W) = -(1/(eta D)) sum_i <v_i, W phi(y_i)> + (alpha/(2 eta)) |W|^2``. D is that of the query,
@@ -166,11 +180,12 @@ def dual_loss(
     Ren and Liu 2024; the form of the loss is recalled, what follows from it derived here.
     """
     rate = scalar("learning_rate", learning_rate, open_=True)
-    targets = _targets(lookup, targets)
-    fitted = model(lookup.keys[:, : lookup.n_demo])
-    match = np.exp(-attend(lookup).log_normaliser) * np.sum(targets * fitted)
+    ridge = scalar("ridge", ridge, low=-np.inf)
+    targets, model = _targets(lookup, targets), _checked("model", model)
+    log_scale = model.log_scale - attend(lookup).log_normaliser
+    fitted = model._replace(log_scale=log_scale)(lookup.keys[:, : lookup.n_demo])
     decay = 0.5 * ridge * inner(model, model) if ridge else 0.0
-    return float(decay - match) / rate
+    return float(decay - np.sum(targets * fitted)) / rate
 
 
 def dual_gradient(
@@ -186,7 +201,7 @@ def dual_gradient(
     Parameters
     ----------
     lookup, model, learning_rate, ridge, targets
-        As for `dual_loss`; the model must share the lookup's normaliser.
+        As for `dual_loss`.
 
     Returns
     -------
@@ -196,7 +211,7 @@ def dual_gradient(
     Raises
     ------
     ValueError
-        If the learning rate is not positive or targets have the wrong shape.
+        If an option is out of its range, targets have the wrong shape, or a coefficient overflows.
 
     References
     ----------
@@ -204,14 +219,13 @@ def dual_gradient(
     """
     rate = scalar("learning_rate", learning_rate, open_=True)
     ridge = scalar("ridge", ridge, low=-np.inf)
-    demo = slice(None, lookup.n_demo)
+    targets, model = _targets(lookup, targets), _checked("model", model)
     log_scale = -attend(lookup).log_normaliser
-    shrunk = ridge / rate * np.exp(model.log_scale - log_scale) * model.coefficients
-    return DualModel(
-        np.concatenate([lookup.keys[:, demo], model.keys], axis=1),
-        np.concatenate([_targets(lookup, targets) / -rate, shrunk], axis=1),
-        log_scale,
-    )
+    with np.errstate(over="ignore", invalid="ignore"):
+        shrunk = ridge / rate * np.exp(model.log_scale - log_scale) * model.coefficients
+        pull = targets / -rate
+    keys = np.concatenate([lookup.keys[:, : lookup.n_demo], model.keys], axis=1)
+    return _finite(DualModel(keys, np.concatenate([pull, shrunk], axis=1), log_scale))
 
 
 def descend(model: DualModel, gradient: DualModel, *, learning_rate: float = 1.0) -> DualModel:
@@ -229,12 +243,29 @@ def descend(model: DualModel, gradient: DualModel, *, learning_rate: float = 1.0
         Its keys are those of both.
     """
     rate = scalar("learning_rate", learning_rate, open_=True)
-    moved = -rate * np.exp(gradient.log_scale - model.log_scale) * gradient.coefficients
-    return DualModel(
-        np.concatenate([model.keys, gradient.keys], axis=1),
-        np.concatenate([model.coefficients, moved], axis=1),
-        model.log_scale,
+    model, gradient = _checked("model", model), _checked("gradient", gradient)
+    with np.errstate(over="ignore", invalid="ignore"):
+        moved = -rate * np.exp(gradient.log_scale - model.log_scale) * gradient.coefficients
+    return _finite(
+        DualModel(
+            np.concatenate([model.keys, gradient.keys], axis=1),
+            np.concatenate([model.coefficients, moved], axis=1),
+            model.log_scale,
+        )
     )
+
+
+def _finite(model: DualModel) -> DualModel:
+    if not np.isfinite(model.coefficients).all():
+        raise ValueError(
+            "coefficients must be finite, got an overflow; bring learning_rate, ridge and W_V "
+            "closer to 1"
+        )
+    return model
+
+
+def _checked(name: str, model: DualModel) -> DualModel:
+    return instance(name, model, DualModel, "make one with zero_shot_model")
 
 
 def dual_output(
@@ -333,12 +364,16 @@ def contrasted(lookup: Lookup, *, weight: float, ratio: float) -> Floats:
     ----------
     Ren and Liu 2024; which samples are negative is recalled, not read.
     """
-    values = lookup.values[:, : lookup.n_demo]
+    values = _targets(lookup, None)
     ratio = scalar("negative_ratio", ratio)
     if scalar("negative_weight", weight) == 0:
         return values
     chosen = values[:, negative_samples(lookup, ratio)]
-    return values - weight * chosen.mean(axis=1, keepdims=True)
+    with np.errstate(over="ignore", invalid="ignore"):
+        targets = values - weight * chosen.mean(axis=1, keepdims=True)
+    if not np.isfinite(targets).all():
+        raise ValueError("negative_weight times the values must be finite, got an overflow")
+    return np.asarray(targets)
 
 
 def negative_samples(lookup: Lookup, ratio: float) -> NDArray[np.intp]:
@@ -406,7 +441,9 @@ def token_by_token(
     lookup = look_up(demo, query, W_Q, W_K, W_V)
     shares = (lookup.values * attend(lookup).weights)[:, : lookup.n_demo]
     missing = np.cumsum(shares[:, ::-1], axis=1)[:, ::-1]
-    return np.append(np.linalg.norm(missing, axis=0), 0.0)
+    largest = np.abs(missing).max(axis=0)  # squares of long values would overflow
+    unit = missing / np.where(largest > 0, largest, 1.0)
+    return np.append(largest * np.linalg.norm(unit, axis=0), 0.0)
 
 
 def inner(first: DualModel, second: DualModel) -> float:
@@ -431,11 +468,16 @@ def inner(first: DualModel, second: DualModel) -> float:
     ----------
     Derived here.
     """
+    first, second = _checked("first", first), _checked("second", second)
     pairs = [(first.keys, second.keys), (first.coefficients, second.coefficients)]
     if any(len(a) != len(b) for a, b in pairs):
         raise ValueError("both models must have keys of one length and outputs of one length")
     kernel = _kernel(first.keys, second.keys, first.log_scale + second.log_scale)
-    return float(np.sum((first.coefficients.T @ second.coefficients) * kernel))
+    with np.errstate(over="ignore", invalid="ignore"):
+        product = np.sum((first.coefficients.T @ second.coefficients) * kernel)
+    if not np.isfinite(product):
+        raise ValueError("the inner product must be finite, got an overflow; scale W_V down")
+    return float(product)
 
 
 def leave_one_out(lookup: Lookup) -> Floats:
@@ -476,7 +518,7 @@ def leave_one_out(lookup: Lookup) -> Floats:
 
 
 def _targets(lookup: Lookup, targets: ArrayLike | None) -> Floats:
-    values = lookup.values[:, : lookup.n_demo]
+    values = checked_lookup(lookup).values[:, : lookup.n_demo]
     if targets is None:
         return values
     targets = finite_array("targets", targets, ndim=2)

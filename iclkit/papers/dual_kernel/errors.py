@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 
-from iclkit._checks import finite_array, scalar
+from iclkit._checks import choice, finite_array, scalar
 from iclkit.papers.dual_kernel.maps import (
     checked_kind,
+    checked_pair,
     checked_parts,
     checked_shift,
     paired,
+    squared_norms,
 )
 from iclkit.papers.dual_kernel.orthogonal import block_covariance, block_variance
 
@@ -110,11 +112,10 @@ def relative_variance(
     >>> [round(relative_variance(kind, [1, 0], [0, 0.5]), 4) for kind in ("positive", "hyperbolic")]
     [2.4903, 0.8884]
     """
-    x, y = finite_array("x", x, ndim=1), finite_array("y", y, ndim=None)
+    x, y = _double_pair("x", finite_array("x", x, ndim=1), "y", y)
     columns = y[:, None] if y.ndim == 1 else y
-    x, columns, _ = checked_parts(x, columns, np.zeros((1, columns.shape[-1])))
     rho = _checked_law(kind, rho, sampling)
-    squares = np.sum(paired(kind, x, columns) ** 2, axis=0)
+    squares = squared_norms(paired(kind, x, columns))
     variance = _excess(*_exponents(kind, squares, squares, len(x) * _penalty(rho), rho))
     if sampling == "orthogonal" and len(x) > 1:
         variance = _joined(variance, (len(x) - 1) * block_variance(kind, squares, len(x)))
@@ -166,9 +167,9 @@ def relative_covariance(
     array([[ 2.7622,  0.5431],
            [ 0.5431, 73.2099]])
     """
-    x, y, _ = checked_parts(query, keys, np.zeros((1, np.shape(keys)[-1])))
+    x, y = _double_pair("query", query, "keys", finite_array("keys", keys, ndim=2))
     rho = _checked_law(kind, rho, sampling)
-    points = _by_query(kind, x.astype(np.float64), y)
+    points = _by_query(kind, x, y)
     covariance = _excess(*_pair_exponents(kind, points, rho))
     return _joined(covariance, _block_part(kind, points, sampling))
 
@@ -183,11 +184,15 @@ def _joined(independent: Floats, blocks: Floats) -> Floats:
         return np.where(both, independent + blocks, independent)
 
 
+def _double_pair(first: str, x: ArrayLike, second: str, y: ArrayLike) -> tuple[Floats, Floats]:
+    left, right = checked_pair(first, x, second, y)
+    return left.astype(np.float64, copy=False), right.astype(np.float64, copy=False)
+
+
 def _checked_law(kind: str, rho: float, sampling: str) -> float:
     """Return rho as a float, or say what is wrong with the law of the features."""
     checked_kind(kind)
-    if sampling not in SAMPLINGS:
-        raise ValueError(f"sampling must be one of {', '.join(SAMPLINGS)}, got {sampling!r}")
+    choice("sampling", sampling, SAMPLINGS)
     return scalar("rho", rho, open_=True)
 
 
@@ -199,6 +204,7 @@ def _penalty(rho: float) -> float:
 def _by_query(kind: str, x: Floats, y: Floats) -> Floats:
     """Return z or u as (d_k, n), or for several queries as (n_queries, d_k, n)."""
     points = paired(kind, x, y)
+    squared_norms(points)  # says so where they overflow
     return points if x.ndim == 1 else points.transpose(1, 0, 2)
 
 
@@ -227,7 +233,10 @@ def _excess(base: Floats, side: Floats | None) -> Floats:
     with np.errstate(over="ignore"):
         if side is None:
             return np.expm1(base)
-        return np.exp(base) * 2.0 * np.sinh(0.5 * side) ** 2 + np.expm1(base)
+        half = np.sinh(0.5 * np.clip(side, -1.0, 1.0))
+        near = 2.0 * np.exp(base) * half**2 + np.expm1(base)
+        far = 0.5 * (np.expm1(base + side) + np.expm1(base - side))
+        return np.where(np.abs(side) <= 1.0, near, far)
 
 
 def _block_part(kind: str, points: Floats, sampling: str) -> Floats:
@@ -304,12 +313,13 @@ def output_variance(
     rho = _checked_law(kind, rho, sampling)
     x, y, v = (array.astype(np.float64) for array in (x, y, v))
     y = y if shift is None else y - checked_shift(shift, y)
-    pairs = _value_pairs(x, y, v, centred=normalised)
+    size = max(float(np.abs(v).max()), np.finfo(float).tiny)  # squares of values may overflow
+    pairs = _value_pairs(x, y, v / size, centred=normalised)
     points = _by_query(kind, x, y)
     total = _weighted(pairs, *_pair_exponents(kind, points, rho))
     with np.errstate(over="ignore", invalid="ignore"):
         blocks = np.sum(pairs * _block_part(kind, points, sampling), axis=(-1, -2))
-    total = _joined(total, blocks)
+        total = _joined(total, blocks) * size * size
     return float(total) if x.ndim == 1 else total
 
 
@@ -327,10 +337,12 @@ def _value_pairs(x: Floats, y: Floats, v: Floats, *, centred: bool) -> Floats:
 def _away(x: Floats, y: Floats, v: Floats) -> Floats:
     """Return ``v_i - h``, (d_v, n) or (n_queries, d_v, n).
 
-    As a mean of differences it keeps its digits where one token has nearly all the weight.
+    Counted from the value of the heaviest token it keeps its digits where that has nearly all
+    the weight.
     """
-    differences = v[:, :, None] - v[:, None, :]
-    return np.asarray(np.einsum("anm,...m->...an", differences, _weights(x, y)))
+    weights = _weights(x, y)
+    moved = v - v.T[weights.argmax(axis=-1)][..., None]
+    return np.asarray(moved - moved @ weights[..., None])
 
 
 def _weighted(pairs: Floats, base: Floats, side: Floats | None) -> Floats:
@@ -521,8 +533,8 @@ def projections_needed(
     e = scalar("error", error, open_=True)
     variances = np.atleast_1d(relative_variance(kind, x, y, rho=rho, sampling=sampling))
     if failure is None:
-        return float(variances.max() / e**2)
+        return float(variances.max() / e / e)
     chance = scalar("failure", failure, open_=True)
     if chance > 1:
         raise ValueError(f"failure must be <= 1, got {chance}")
-    return float(variances.sum() / (chance * e**2))
+    return float(variances.sum() / chance / e / e)

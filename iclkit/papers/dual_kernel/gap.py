@@ -12,13 +12,14 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iclkit._checks import count, finite_array, generator, scalar
+from iclkit._checks import choice, count, finite_array, generator, scalar
 from iclkit.papers.dual_kernel._laws import (
     Law,
     Layer,
     checked_law,
     checked_layer,
     dot_columns,
+    finite_kernel,
     mean_values,
 )
 from iclkit.papers.dual_kernel.gap_population import gram_of_layer
@@ -239,9 +240,12 @@ def draw_tokens(shape: tuple[int, ...], *, law: Law, rng: np.random.Generator) -
     >>> draw_tokens((2, 5), law="uniform", rng=stream(0, "example")).shape
     (2, 5)
     """
+    if not isinstance(shape, tuple):
+        raise TypeError(f"shape must be a tuple, got {type(shape).__name__}")
+    sizes = tuple(count("shape", size) for size in shape)
     if checked_law(law) == "gaussian":
-        return generator(rng).standard_normal(shape)
-    return generator(rng).uniform(-1.0, 1.0, shape)
+        return generator(rng).standard_normal(sizes)
+    return generator(rng).uniform(-1.0, 1.0, sizes)
 
 
 def sample_spread(tokens: ArrayLike, W_K: ArrayLike, W_V: ArrayLike) -> float:
@@ -262,7 +266,7 @@ def sample_spread(tokens: ArrayLike, W_K: ArrayLike, W_V: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        If shapes disagree or there is one token only.
+        If shapes disagree, there is one token only, or the kernel overflows.
 
     Notes
     -----
@@ -282,8 +286,10 @@ def sample_spread(tokens: ArrayLike, W_K: ArrayLike, W_V: ArrayLike) -> float:
     n = columns.shape[1]
     if n < 2:
         raise ValueError(f"tokens must hold at least 2 columns for a variance, got {n}")
-    value = layer.value @ columns
-    diagonal = dot_columns(value, value) * np.exp(dot_columns(columns, layer.kernel @ columns))
+    with np.errstate(over="ignore", invalid="ignore"):
+        value, scores = layer.value @ columns, dot_columns(columns, layer.kernel @ columns)
+    squares = dot_columns(value, value)
+    diagonal = squares * finite_kernel(scores, squares.max())
     mean = np.trace(_sample_grams(layer, columns[None])[0])
     return float((diagonal.sum() - n * mean) / (n - 1))
 
@@ -308,8 +314,7 @@ def _step(samples: Floats) -> int:
 
 
 def _checked_ball(ball: Ball) -> Ball:
-    if ball not in BALLS:
-        raise ValueError(f"ball must be one of {', '.join(BALLS)}, got {ball!r}")
+    choice("ball", ball, BALLS)
     return ball
 
 

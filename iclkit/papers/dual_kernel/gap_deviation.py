@@ -19,6 +19,7 @@ from iclkit.papers.dual_kernel._laws import (
     checked_law,
     checked_layer,
     dot_columns,
+    finite_kernel,
     largest_key_value,
 )
 from iclkit.papers.dual_kernel.gap_limit import covariance_spectrum
@@ -127,7 +128,7 @@ def gap_bounds(
     >>> np.round(bounds, 4)
     array([0.0362, 0.06  , 0.3374, 0.2449, 0.1561])
     """
-    n, level = count("n_demo", n_demo), probability(delta)
+    n, level, radius = count("n_demo", n_demo), probability(delta), scalar("radius", radius)
     layer, moments = checked_layer(W_K, W_V), gap_moments(W_K, W_V, law=law)
     values = covariance_spectrum(W_K, W_V, law=law)
     rms, deviation = np.sqrt(moments.spread / n), np.sqrt(_variance(moments, values, n)) / n
@@ -139,7 +140,7 @@ def gap_bounds(
         weak = _bousquet(rms, float(values[0]), size + np.sqrt(moments.signal), t / n)
     cantelli = np.sqrt(rms**2 + deviation * np.sqrt(1 / level - 1))
     bounds = np.array([low, rms, range_, weak, cantelli])
-    return GapBounds(*(scalar("radius", radius) * bounds).tolist())
+    return GapBounds(*(radius * bounds if radius > 0 else np.zeros(5)).tolist())
 
 
 def _variance(moments: GapMoments, values: Floats, n: int) -> float:
@@ -188,7 +189,7 @@ def _radii(layer: Layer) -> CubeRadii:
     corners = np.array(list(product((-1.0, 1.0), repeat=dim))).T
     value, key = layer.value @ corners, dot_columns(corners, layer.kernel @ corners)
     size = np.sqrt(dot_columns(value, value).max())
-    return CubeRadii(float(size), float(np.exp(key.max() / 2)))
+    return CubeRadii(float(size), float(finite_kernel(key.max() / 2, 1.0)))
 
 
 def probability(delta: float) -> float:

@@ -117,7 +117,10 @@ def gap_law(W_K: ArrayLike, W_V: ArrayLike, *, law: Law, radius: float = 1.0) ->
     >>> limit.quantile(0.95).round(4), round(limit.mean, 4)
     (np.float64(1.1485), 0.4997)
     """
-    return GapLaw(scalar("radius", radius) ** 2 * covariance_spectrum(W_K, W_V, law=law))
+    radius = scalar("radius", radius)
+    with np.errstate(over="ignore"):
+        values = radius * (radius * covariance_spectrum(W_K, W_V, law=law))
+    return GapLaw(values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,12 +186,12 @@ class GapLaw:
         return float(np.sqrt(total / np.pi) / 8 * np.sum(laplace * np.exp(-log_t / 2)))
 
     def cdf(self, x: ArrayLike) -> Floats:
-        """Return the probability of at most x, of the same shape as x."""
-        x = np.asarray(x, dtype=np.float64)
+        """Return the probability of at most x, finite numbers, of the same shape as x."""
+        x = finite_array("x", x, ndim=None)
         total = self.mean_square
         if total == 0:
             return np.where(x >= 0, 1.0, 0.0)
-        square = np.square(np.maximum(x, 0.0)).ravel() / total
+        square = np.square(np.clip(x, 0.0, 1e9 * np.sqrt(total))).ravel() / total
         inside = _invert(self.values / total, np.where(square > 0, square, 1.0))
         return np.where(square > 0, np.clip(inside, 0.0, 1.0), 0.0).reshape(x.shape)
 
@@ -205,7 +208,7 @@ class GapLaw:
         ValueError
             If a level is not in (0, 1).
         """
-        levels = np.asarray(level, dtype=np.float64)
+        levels = finite_array("level", level, ndim=None)
         if not np.all((levels > 0) & (levels < 1)):
             raise ValueError(f"level must be > 0 and < 1, got {levels}")
         return np.array([self._quantile(p) for p in levels.ravel()]).reshape(levels.shape)

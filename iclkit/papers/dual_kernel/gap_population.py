@@ -157,7 +157,7 @@ def gap_moment(
     0.02553
     """
     spread = gap_moments(W_K, W_V, law=law).spread
-    return scalar("radius", radius) ** 2 * spread / count("n_demo", n_demo)
+    return scalar("radius", radius) * spread / count("n_demo", n_demo) * radius
 
 
 def population_gram(W_K: ArrayLike, W_V: ArrayLike, *, law: Law) -> Floats:

@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import eigh_tridiagonal
 from scipy.special import betainc, betaln, expit, logsumexp
 
-from iclkit._checks import count, finite_array, scalar
-from iclkit.papers.dual_kernel.attention import Lookup, attend, scores_of
+from iclkit._checks import choice, count, finite_array, scalar
+from iclkit.papers.dual_kernel.attention import Lookup, attend, checked_lookup, scores_of
 from iclkit.papers.dual_kernel.dual import leave_one_out
 from iclkit.risk import Estimate
 
@@ -39,7 +39,8 @@ TOKENS = ("uniform", "gaussian")
 
 _HEAVY = 0.5  # above this weight, 1 - a loses digits and sums are computed the long way
 _ANGLES = 60  # nodes for an angle: exact to 1e-10 from dimension 3 on
-_NODES = 150  # of a quadrature in one coordinate: exact to rounding up to these sharpnesses
+# Nodes of a quadrature in one coordinate: exact to rounding up to these sharpnesses.
+_NODES = {"uniform": 60, "gaussian": 150}
 _SHARPEST = {"uniform": 20.0, "gaussian": 0.45}
 
 
@@ -276,9 +277,8 @@ def cosine_auc(dim: int, n_context: int, *, centred: bool = True) -> float:
     dim, n = count("dim", dim, low=3), count("n_context", n_context, low=2 if centred else 1)
     n = n - 1 if centred else n
     half = (dim - 1) / 2
-    nodes, weight = _jacobi_rule(
-        half - 1.0, (n - 1) / 2
-    )  # z^2 of cosines z, with their size as weight
+    # nodes for the squares z^2 of cosines z, with their size as weight
+    nodes, weight = _jacobi_rule(half - 1.0, (n - 1) / 2)
     cosine, sine = np.sqrt((1.0 + nodes) / 2), np.sqrt((1.0 - nodes) / 2)
     between, share = _jacobi_rule((dim - 4) / 2, (dim - 4) / 2)
     same = np.multiply.outer(np.outer(sine, sine), between) + np.outer(cosine, cosine)[..., None]
@@ -359,13 +359,13 @@ def product_law(
     >>> round(product_law(10, 15, sharpness=0.3, centred=True).separation, 4)
     1.0744
     """
+    centred = bool(centred)
     dim, n = count("dim", dim), count("n_context", n_context, low=2 if centred else 1)
     sharpness, noise_var = (
         scalar("sharpness", sharpness, open_=True),
         scalar("noise_var", noise_var),
     )
-    if tokens not in TOKENS:
-        raise ValueError(f"tokens must be one of {', '.join(TOKENS)}, got {tokens!r}")
+    choice("tokens", tokens, TOKENS)
     if sharpness > _SHARPEST[tokens]:
         raise ValueError(
             f"sharpness must be <= {_SHARPEST[tokens]:g} for {tokens} tokens, got {sharpness}"
@@ -390,9 +390,9 @@ def _centred_shares(n: int) -> tuple[float, float, float]:
 def _coordinate(tokens: str) -> tuple[Floats, Floats]:
     """Return nodes and probabilities of a quadrature for one coordinate of a token."""
     if tokens == "uniform":
-        nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+        nodes, weights = np.polynomial.legendre.leggauss(_NODES[tokens])
     else:
-        nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
+        nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES[tokens])
     return nodes, weights / weights.sum()
 
 
@@ -482,10 +482,10 @@ def _mean_square_different(i: _Integrals, shares: Shares, d: int, noise_var: flo
     return float(
         alpha**2 * i.slope**2 * d
         + 2 * alpha * beta * (i.x2b2 + noise_var * i.b2)
-        + beta**2 * (i.x2y2k2 + 2 * noise_var * i.x2k2 + noise_var**2 * i.k2)
+        + beta**2 * (i.x2y2k2 + 2 * noise_var * i.x2k2 + noise_var * noise_var * i.k2)
         + 2 * alpha * gamma * label * i.b2
         + 2 * beta * gamma * label * spread
-        + gamma**2 * label**2 * i.k2
+        + gamma**2 * label * label * i.k2
     )
 
 
@@ -527,7 +527,7 @@ def attribution(lookup: Lookup) -> Floats:
     >>> attribution(look_up([[1, 0], [0, 1]], [0, 0], [[1, 0]], [[0, 2]], [[3, 9]]))
     array([[1., 3., 0.]])
     """
-    return lookup.values * attend(lookup).weights
+    return checked_lookup(lookup).values * attend(lookup).weights
 
 
 def influence(lookup: Lookup) -> Floats:
@@ -554,7 +554,7 @@ def influence(lookup: Lookup) -> Floats:
 
     References
     ----------
-    New here.
+    Derived here; the leave-one-out of a weighted mean.
 
     Examples
     --------
@@ -613,7 +613,7 @@ def worst_corruption(lookup: Lookup, *, key_norm: float, value_norm: float) -> F
 
 
 def _without_each(lookup: Lookup) -> Floats:
-    if lookup.keys.shape[1] < 2:
+    if checked_lookup(lookup).keys.shape[1] < 2:
         raise ValueError("lookup must have at least two tokens, got one: nothing remains without")
     return leave_one_out(lookup)
 

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 
-from iclkit._checks import count, finite_array
-from iclkit.papers.dual_kernel.attention import Lookup
+from iclkit._checks import choice, count, finite_array
+from iclkit.papers.dual_kernel.attention import Lookup, checked_lookup
 
 __all__ = [
     "KERNELS",
@@ -25,6 +25,7 @@ __all__ = [
     "Features",
     "KernelMap",
     "feature_dual",
+    "features_of",
     "kernel_attention",
     "unscaled",
 ]
@@ -109,15 +110,19 @@ class KernelMap:
     degree: int = 2
 
     def __post_init__(self) -> None:
-        if self.kind not in KERNELS:
-            raise ValueError(f"kind must be one of {', '.join(KERNELS)}, got {self.kind!r}")
+        choice("kind", self.kind, KERNELS)
         count("degree", self.degree)
 
     def __call__(self, columns: ArrayLike) -> Floats:
         """Return the features (m,) of one vector (d_k,), or (m, n) of n columns (d_k, n)."""
         x = finite_array("columns", columns, ndim=None)
-        if x.ndim > 2:
+        if x.ndim not in (1, 2):
             raise ValueError(f"columns must have 1 or 2 axes, got shape {x.shape}")
+        with np.errstate(over="ignore", invalid="ignore"):
+            features = self._of(x)
+        return finite_array("features", features, ndim=None)
+
+    def _of(self, x: Floats) -> Floats:
         if self.kind in _ENTRYWISE:
             return _ENTRYWISE[self.kind](x)
         exponents = _exponents(len(x), self.degree)
@@ -175,7 +180,13 @@ class FeatureDual(NamedTuple):
 
     def __call__(self, queries: ArrayLike) -> Floats:
         """Return ``W_1 phi(z)`` for one z (d_k,) or for columns (d_k, n)."""
-        return self.trained @ _finite_features(self.features, queries)
+        phi = features_of(self.features, queries)
+        if len(phi) != self.trained.shape[1]:
+            raise ValueError(
+                f"queries must have the length of the keys, got {len(phi)} features of them "
+                f"instead of {self.trained.shape[1]}"
+            )
+        return self.trained @ phi
 
 
 def feature_dual(lookup: Lookup, features: Features, *, normalised: bool = True) -> FeatureDual:
@@ -217,7 +228,7 @@ def feature_dual(lookup: Lookup, features: Features, *, normalised: bool = True)
     >>> model.zero_shot.round(3), model.trained.round(3), model(lookup.query).round(3)
     (array([[1.286]]), array([[2.143]]), array([4.286]))
     """
-    phi = _finite_features(features, lookup.keys)
+    phi = features_of(features, checked_lookup(lookup).keys)
     normaliser = _sum_of_kernel(lookup, features) if normalised else 1.0
     weighted = lookup.values / normaliser
     n = lookup.n_demo
@@ -285,13 +296,13 @@ def unscaled(lookup: Lookup) -> Lookup:
     >>> unscaled(look_up(demo, [1, 0, 0, 0], W, W, W)).query.round(12)
     array([2., 2., 2., 2.])
     """
-    scale = len(lookup.query) ** 0.25
+    scale = len(checked_lookup(lookup).query) ** 0.25
     return lookup._replace(query=scale * lookup.query, keys=scale * lookup.keys)
 
 
 def _kernel_values(lookup: Lookup, features: Features) -> Floats:
-    query = _finite_features(features, lookup.query)
-    return _finite_features(features, lookup.keys).T @ query
+    query = features_of(features, checked_lookup(lookup).query)
+    return features_of(features, lookup.keys).T @ query
 
 
 def _sum_of_kernel(lookup: Lookup, features: Features) -> float:
@@ -308,9 +319,16 @@ def _positive(weights: Floats) -> float:
     return total
 
 
-def _finite_features(features: Features, columns: ArrayLike) -> Floats:
+def features_of(features: Features, columns: ArrayLike) -> Floats:
+    """Return the features of columns, or say that they are no function or not finite."""
     if not callable(features):
         raise TypeError(f"features must be a function, got {type(features).__name__}")
     with np.errstate(over="ignore"):
-        values = features(finite_array("columns", columns, ndim=None))
-    return finite_array("features", values, ndim=None)
+        x = finite_array("columns", columns, ndim=None)
+        values = finite_array("features", features(x), ndim=None)
+    if x.ndim not in (1, 2) or values.ndim != x.ndim or values.shape[1:] != x.shape[1:]:
+        raise ValueError(
+            "features must map (d_k,) to (m,) and (d_k, n) to (m, n), "
+            f"got {x.shape} to {values.shape}"
+        )
+    return values

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 
-from iclkit._checks import count, finite_array
+from iclkit._checks import count, finite_array, instance
 from iclkit.papers.dual_kernel.tokens import CubeRegression
 
 __all__ = [
@@ -214,7 +214,7 @@ def label_moments(law: CubeRegression) -> LabelMoments:
 
     Notes
     -----
-    Given x a signal is N(0, |x|^2), so that both are means of exponentials of ``|x|^2``, products
+    Given x a signal is ``N(0, |x|^2)``, so both are means of exponentials of ``|x|^2``, products
     of one-dimensional integrals.
 
     References
@@ -360,7 +360,8 @@ def best_readout(task: BlindTask, weights: ArrayLike) -> BlindHead:
     Notes
     -----
     The answer ``rho . A y`` has, averaged over tasks, the error
-    ``k(x, x) - 2 rho . A k + rho^T A K A^T rho``: quadratic in rho.
+    ``k(x, x) - 2 rho . A k + rho^T A K A^T rho``: quadratic in rho. Of several best rho, as for
+    heads with equal weights, the shortest is returned.
 
     References
     ----------
@@ -377,14 +378,15 @@ def best_readout(task: BlindTask, weights: ArrayLike) -> BlindHead:
     """
     weights = finite_array("weights", weights, ndim=None)
     weights = weights[:, None] if weights.ndim == 2 else finite_array("weights", weights, ndim=3)
-    batch, n = task.scores.shape
+    batch, n = instance("task", task, BlindTask, "make one with blind_task").scores.shape
     if (len(weights), weights.shape[2]) != (batch, n - 1):
         raise ValueError(
             f"weights must be for {batch} prompts of {n - 1} labels, got shape {weights.shape}"
         )
     products = weights @ task.kernel[:, :-1, :-1] @ weights.mT  # (b, heads, heads)
     match = (weights @ task.kernel[:, :-1, -1:])[..., 0]  # (b, heads)
-    readout = np.linalg.solve(products.mean(axis=0), match.mean(axis=0))
+    # heads may be alike, or zero: then the smallest of the best read-outs
+    readout = np.linalg.lstsq(products.mean(axis=0), match.mean(axis=0), rcond=None)[0]
     errors = task.kernel[:, -1, -1] - 2 * match @ readout + (products @ readout) @ readout
     errors = errors / task.variance
     stderr = errors.std(ddof=1) / math.sqrt(batch) if batch > 1 else math.nan
@@ -424,6 +426,9 @@ def best_scale(task: BlindTask, weigh: Weigh, *, sign: int = 1) -> BlindHead:
     """
     if sign not in (1, -1):
         raise ValueError(f"sign must be 1 or -1, got {sign!r}")
+    if not callable(weigh):
+        raise TypeError(f"weigh must be a function, got {type(weigh).__name__}")
+    instance("task", task, BlindTask, "make one with blind_task")
 
     def head(log_scale: float) -> BlindHead:
         scale = sign * math.exp(log_scale)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
-from iclkit._checks import count, finite_array, scalar
+from iclkit._checks import choice, count, finite_array, instance, scalar
 
 __all__ = [
     "KINDS",
@@ -87,8 +87,8 @@ class FeatureMap:
         (n_features,) or (n_features, n) array
         """
         logs, factors = self._parts(self._checked(points))
-        with np.errstate(over="ignore"):
-            return np.exp(logs) * factors
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.where(factors == 0, factors, np.exp(logs) * factors)
 
     def log_features(self, points: ArrayLike) -> Floats:
         """Return the logarithms of the features of points; they cannot under- or overflow.
@@ -123,7 +123,18 @@ class FeatureMap:
         return columns
 
     def _parts(self, points: Floats) -> tuple[Floats, Floats]:
-        """Return logs and factors of the features, ``phi = exp(logs) * factors``.
+        """Return logs and factors of the features, ``phi = exp(logs) * factors``."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            logs, factors = self._unchecked_parts(points)
+        if not (np.isfinite(logs).all() and np.isfinite(factors).all()):
+            raise ValueError(
+                "points must have squared norms that are numbers, got an overflow; "
+                "scale queries and keys down"
+            )
+        return logs, factors
+
+    def _unchecked_parts(self, points: Floats) -> tuple[Floats, Floats]:
+        """Return `_parts`, which may overflow.
 
         Squared norms are summed in float64: they can be long where their differences count.
         """
@@ -204,7 +215,8 @@ def feature_map(kind: str, projections: ArrayLike, *, rho: float = 1.0) -> Featu
     >>> bool(np.isclose(phi([0, 0]) @ phi([0, 0]), 1))
     True
     """
-    return FeatureMap(kind, projections, rho)  # type: ignore[arg-type]
+    rows = finite_array("projections", projections, ndim=2, single=True)
+    return FeatureMap(kind, rows, rho)
 
 
 def feature_attention(
@@ -262,15 +274,14 @@ def feature_attention(
     >>> feature_attention([2.0], [[40.0, 40.0]], [[1.0, 3.0]], feature_map=phi)
     array([2.])
     """
-    if normaliser not in _NORMALISERS:
+    if not isinstance(normaliser, str) or normaliser not in _NORMALISERS:
         raise ValueError(f"normaliser must be features or exact, got {normaliser!r}")
     x, y, v = checked_parts(queries, keys, values)
     y = y if shift is None else y - checked_shift(shift, y)
     columns = x[:, None] if x.ndim == 1 else x
-    numerator, denominator, logs = _sums(feature_map, columns, y, v)
+    numerator, denominator, logs = _sums(checked_map(feature_map), columns, y, v)
     if normaliser == "exact":
-        exact = logsumexp(y.T @ columns, axis=0)
-        output = numerator * np.exp(logs - exact)
+        output = _rescaled(numerator, logs - logsumexp(y.T @ columns, axis=0))
     else:
         output = numerator / _positive(denominator)
     return output[:, 0] if x.ndim == 1 else output
@@ -287,6 +298,17 @@ def _sums(phi: FeatureMap, x: Floats, y: Floats, v: Floats) -> tuple[Floats, Flo
     query_features = np.exp(query_logs - top) * query_factors
     numerator = (v @ key_features.T) @ query_features
     return numerator, key_features.sum(axis=1) @ query_features, top
+
+
+def _rescaled(numerator: Floats, logs: Floats) -> Floats:
+    """Return ``numerator exp(logs)``; a `ValueError` if it overflows."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        output = numerator * np.exp(logs)
+    if not np.isfinite(output).all():
+        raise ValueError(
+            "the estimate must be finite, got an overflow; use normaliser='features' or another map"
+        )
+    return np.asarray(output)
 
 
 def _positive(denominator: Floats) -> Floats:
@@ -334,11 +356,7 @@ def centre(queries: ArrayLike, keys: ArrayLike) -> Floats:
     >>> centre([1, 1], [[0, 2], [4, 0]])
     array([2., 3.])
     """
-    x, y = _points("queries", queries), finite_array("keys", keys, ndim=2)
-    if len(x) != len(y):
-        raise ValueError(
-            f"queries and keys must have one length, got shapes {x.shape} and {y.shape}"
-        )
+    x, y = checked_pair("queries", queries, "keys", finite_array("keys", keys, ndim=2))
     mean: Floats = x.reshape(len(x), -1).mean(axis=1, dtype=np.float64) + y.mean(axis=1)
     return mean
 
@@ -382,9 +400,14 @@ def kernel_ratios(feature_map: FeatureMap, query: ArrayLike, keys: ArrayLike) ->
            [1.    , 4.4817]])
     """
     x, y = finite_array("query", query, ndim=1), finite_array("keys", keys, ndim=2)
-    x, y = feature_map._checked(x), feature_map._checked(y)
-    points = paired(feature_map.kind, x, y)
-    squares = 0.5 * np.sum(points**2, axis=0)
+    x, y = checked_map(feature_map)._checked(x), feature_map._checked(y)
+    with np.errstate(over="ignore"):
+        return _ratios(feature_map, paired(feature_map.kind, x, y))
+
+
+def _ratios(feature_map: FeatureMap, points: Floats) -> Floats:
+    """Return `kernel_ratios` from columns z or u; they may be infinite."""
+    squares = 0.5 * squared_norms(points)
     angles = np.sqrt(1.0 - 4.0 * feature_map.exponent) * (feature_map.projections @ points)
     heights = 2.0 * feature_map._heights()[:, None] + np.log(feature_map.n_projections)
     if feature_map.kind == "trigonometric":
@@ -437,7 +460,7 @@ def sampled_attention(
     """
     x, y = finite_array("queries", queries, ndim=2), finite_array("keys", keys, ndim=2)
     n_draws = count("n_draws", n_draws)
-    if feature_map.n_projections % n_draws:
+    if checked_map(feature_map).n_projections % n_draws:
         raise ValueError(
             f"n_draws must divide the number of projections, {feature_map.n_projections}, "
             f"got {n_draws}"
@@ -468,27 +491,34 @@ def _by_draw(phi: FeatureMap, points: Floats, n_draws: int) -> tuple[Floats, Flo
 
 def checked_kind(kind: str) -> str:
     """Return the kind, or say which there are."""
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    return kind
+    return choice("kind", kind, KINDS)
+
+
+def checked_map(feature_map: FeatureMap) -> FeatureMap:
+    """Return `feature_map` if it is one."""
+    return instance("feature_map", feature_map, FeatureMap, "make one with feature_map")
 
 
 def checked_parts(
     queries: ArrayLike, keys: ArrayLike, values: ArrayLike
 ) -> tuple[Floats, Floats, Floats]:
     """Return queries (d_k,) or (d_k, Q), keys (d_k, n) and values (d_v, n) of one precision."""
-    x = _points("queries", queries)
-    y, v = (
-        finite_array(k, a, ndim=2, single=True) for k, a in (("keys", keys), ("values", values))
-    )
-    if len(x) != len(y):
-        raise ValueError(
-            f"queries and keys must have one length, got shapes {x.shape} and {y.shape}"
-        )
+    x, y = checked_pair("queries", queries, "keys", finite_array("keys", keys, ndim=2, single=True))
+    v = finite_array("values", values, ndim=2, single=True)
     if y.shape[1] != v.shape[1]:
         raise ValueError(f"keys and values must have as many columns, got {y.shape} and {v.shape}")
     dtype = np.result_type(x, y, v)
     return x.astype(dtype, copy=False), y.astype(dtype, copy=False), v.astype(dtype, copy=False)
+
+
+def checked_pair(first: str, x: ArrayLike, second: str, y: ArrayLike) -> tuple[Floats, Floats]:
+    """Return two arrays of vectors (d_k,) or columns (d_k, n) of one length."""
+    left, right = _points(first, x), _points(second, y)
+    if len(left) != len(right):
+        raise ValueError(
+            f"{first} and {second} must have one length, got shapes {left.shape} and {right.shape}"
+        )
+    return left, right
 
 
 def checked_shift(shift: ArrayLike, keys: Floats) -> Floats:
@@ -497,6 +527,18 @@ def checked_shift(shift: ArrayLike, keys: Floats) -> Floats:
     if len(vector) != len(keys):
         raise ValueError(f"shift must have length {len(keys)} like the keys, got {len(vector)}")
     return vector.astype(keys.dtype)[:, None]
+
+
+def squared_norms(columns: Floats) -> Floats:
+    """Return the squared norms of columns, (d_k, ...) to (...); a `ValueError` if one overflows."""
+    with np.errstate(over="ignore"):
+        squares = np.sum(columns**2, axis=0)
+    if not np.isfinite(squares).all():
+        raise ValueError(
+            "queries plus keys must have squared norms that are numbers, got an overflow; "
+            "scale queries and keys down"
+        )
+    return np.asarray(squares)
 
 
 def paired(kind: str, queries: Floats, keys: Floats) -> Floats:
@@ -512,5 +554,5 @@ def _points(name: str, points: ArrayLike) -> Floats:
     """Return one point (d_k,) or several as columns (d_k, n)."""
     array = finite_array(name, points, ndim=None, single=True)
     if array.ndim not in (1, 2):
-        raise ValueError(f"{name} must be a vector or a matrix of columns, got {array.shape}")
+        raise ValueError(f"{name} must be a vector or a matrix of columns, got shape {array.shape}")
     return array

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 
 from iclkit._checks import count, finite_array, scalar
-from iclkit.papers.dual_kernel.attention import Lookup, attend, scores_of
+from iclkit.papers.dual_kernel.attention import Lookup, attend, checked_lookup, scores_of
 
 __all__ = ["modified_output", "ridge_steps", "signed_weights"]
 
@@ -79,7 +79,7 @@ def signed_weights(
     array([ 0.475, -0.475,  0.175,  0.175])
     """
     scores = finite_array("scores", scores, ndim=None)
-    n_demo = count("n_demo", n_demo)
+    n_demo, masked = count("n_demo", n_demo), bool(masked)
     if scores.ndim == 0 or n_demo > scores.shape[-1] - masked:
         raise ValueError(
             f"n_demo must be at most the number of keys, got {n_demo} for scores of shape "
@@ -155,7 +155,7 @@ def modified_output(
     >>> modified_output(lookup), modified_output(lookup, negative_weight=1, negative_ratio=1)
     (array([4.]), array([0.]))
     """
-    return lookup.values @ signed_weights(
+    return checked_lookup(lookup).values @ signed_weights(
         scores_of(lookup),
         lookup.n_demo,
         ridge=ridge,
@@ -183,7 +183,7 @@ def ridge_steps(lookup: Lookup, ridge: float, n_steps: int) -> Floats:
     Raises
     ------
     ValueError
-        If `n_steps` is negative or `ridge` is not finite.
+        If `n_steps` is negative, `ridge` is not finite, or the steps diverge beyond all numbers.
 
     Notes
     -----
@@ -203,8 +203,14 @@ def ridge_steps(lookup: Lookup, ridge: float, n_steps: int) -> Floats:
     (array([4.]), array([8.]))
     """
     ridge, n_steps = scalar("ridge", ridge, low=-np.inf), count("n_steps", n_steps, low=0)
-    parts = lookup.values * attend(lookup).weights
+    parts = checked_lookup(lookup).values * attend(lookup).weights
     zero_shot = parts[:, lookup.n_demo :].sum(axis=1)
     taught = parts[:, : lookup.n_demo].sum(axis=1)
-    powers = (1 - ridge) ** np.arange(n_steps + 1)
-    return powers[-1] * zero_shot + powers[:-1].sum() * taught
+    with np.errstate(over="ignore", invalid="ignore"):
+        powers = (1 - ridge) ** np.arange(n_steps + 1)
+        output = powers[-1] * zero_shot + powers[:-1].sum() * taught
+    if not np.isfinite(output).all():
+        raise ValueError(
+            f"ridge must be in [0, 2] for so many steps, got {ridge} and {n_steps}: they diverge"
+        )
+    return np.asarray(output)

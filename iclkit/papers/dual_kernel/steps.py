@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
 
-from iclkit._checks import finite_array, scalar
+from iclkit._checks import finite_array, instance, scalar
 
 __all__ = [
     "Spectrum",
@@ -135,7 +135,7 @@ def softmax_spectrum(keys: ArrayLike) -> Spectrum:
     Returns
     -------
     Spectrum
-        Its eigenvalues lie in (0, 1], and the largest is 1.
+        Its eigenvalues lie in [0, 1], and the largest is 1; none is 0 if all keys differ.
 
     Raises
     ------
@@ -335,7 +335,7 @@ def equivalent_penalty(values: ArrayLike, n_steps: int, *, rate: float) -> Float
     >>> equivalent_penalty([0, 0.5, 1], 2, rate=1.0).round(4)
     array([0.5   , 0.1667, 0.    ])
     """
-    values = _values(values)
+    values, rate = _values(values), scalar("rate", rate, open_=True)
     if values.max() * rate > 1.0 + _ROUNDING:
         raise ValueError(f"rate must be <= {1 / values.max():.6g}, got {rate}")
     shrink = descent_filter(values, _positive_steps(n_steps), rate=rate)[0]
@@ -351,7 +351,8 @@ def _values(values: ArrayLike) -> Floats:
 
 def _nonnegative(name: str, numbers: ArrayLike) -> Floats:
     """Return numbers >= 0 as one axis; a single one has length 1."""
-    array = finite_array(name, np.atleast_1d(np.asarray(numbers)), ndim=1)
+    array = finite_array(name, numbers, ndim=None)
+    array = finite_array(name, np.atleast_1d(array), ndim=1)
     if array.min() < 0:
         raise ValueError(f"{name} must be >= 0, got {array.min():g}")
     return array
@@ -364,8 +365,12 @@ def _steps(steps: ArrayLike) -> Floats:
     return array
 
 
+def _one_number(n_steps: float) -> Floats:
+    return _steps(scalar("n_steps", n_steps, low=-np.inf))
+
+
 def _positive_steps(n_steps: float) -> Floats:
-    steps = _steps(n_steps)
+    steps = _one_number(n_steps)
     if steps.min() < 1:
         raise ValueError(f"n_steps must be >= 1, got {steps.min():g}; no step predicts 0")
     return steps
@@ -399,7 +404,7 @@ def filter_weights(spectrum: Spectrum, cross: ArrayLike, filters: ArrayLike) -> 
     ``S U g(Lambda) U^T S^{-1} k`` with the scale S of the spectrum.
     """
     cross, filters = finite_array("cross", cross, ndim=2), finite_array("filters", filters, ndim=2)
-    n = len(spectrum.values)
+    n = len(instance("spectrum", spectrum, Spectrum, "make one with kernel_spectrum").values)
     if len(cross) != n or filters.shape[1] != n:
         raise ValueError(
             f"cross must have {n} rows and filters {n} columns, got {cross.shape} and "
@@ -466,7 +471,7 @@ def step_weights(
         raise ValueError(
             f"keys and queries must have one length, got shapes {keys.shape} and {queries.shape}"
         )
-    scores = _scores("queries", keys, queries)
+    decay, scores = scalar("decay", decay), _scores("queries", keys, queries)
     if normalised:
         spectrum, cross = softmax_spectrum(keys), softmax(scores, axis=0)
     else:
@@ -601,7 +606,8 @@ def direction_price(snr: ArrayLike, shrinkage: ArrayLike) -> Floats:
     Returns
     -------
     array
-        ``(1 + u) ((1 - h)^2 + h^2/u)``, at least 1, and 1 for ``h = u/(1 + u)``.
+        ``(1 + u) ((1 - h)^2 + h^2/u) = 1 + (1 - (1 + u)(1 - h))^2/u``, at least 1, and 1 for
+        ``h = u/(1 + u)``.
 
     Raises
     ------
@@ -620,6 +626,12 @@ def direction_price(snr: ArrayLike, shrinkage: ArrayLike) -> Floats:
     u, h = finite_array("snr", snr, ndim=None), finite_array("shrinkage", shrinkage, ndim=None)
     if u.min() <= 0:
         raise ValueError(f"snr must be > 0, got {u.min():g}")
+    try:
+        u, h = np.broadcast_arrays(u, h)
+    except ValueError:
+        raise ValueError(
+            f"snr and shrinkage must have one shape, got {u.shape} and {h.shape}"
+        ) from None
     return (1.0 + u) * ((1.0 - h) ** 2 + h * h / u)
 
 
@@ -663,10 +675,11 @@ def step_price(
     >>> round(step_price().price, 4), round(step_price(1, 1.0).price, 4)
     (1.0786, 1.0204)
     """
-    endless = n_steps == np.inf
+    endless = isinstance(n_steps, float) and n_steps == np.inf
     if not endless:
         _positive_steps(n_steps)
-    ceiling = _FAR if ceiling == np.inf else scalar("ceiling", ceiling, open_=True)
+    unbounded = isinstance(ceiling, float) and ceiling == np.inf
+    ceiling = _FAR if unbounded else scalar("ceiling", ceiling, open_=True)
     if ceiling > _FAR or (ceiling == _FAR and not endless):
         raise ValueError(
             f"ceiling must be < {_FAR:g}, or inf with n_steps=inf, got {ceiling:g}; no number of "
@@ -700,7 +713,7 @@ def _best_rate(worst: Callable[[float], float], n_steps: float, ceiling: float) 
 
 
 def polynomial_price(n_steps: int, ceiling: float) -> float:
-    """Return the least price of any scheme of some steps, for kernel tasks.
+    """Return the least price, in the worst direction, of any scheme of some steps.
 
     Parameters
     ----------
@@ -722,8 +735,8 @@ def polynomial_price(n_steps: int, ceiling: float) -> float:
     -----
     ``coth((2t + 1) a)^2`` with ``coth(a)^2 = 1 + U``, the price of no step. Step sizes may differ,
     with momentum and decay, as long as they are fixed before the prompt is seen: then the filter is
-    a polynomial of degree ``t - 1``, and `chebyshev_filter` is the best one. For large U the price
-    is near ``1 + U/(2t + 1)^2``. Evaluated as ``1 + 1/sinh((2t + 1) arsinh(U^{-1/2}))^2``.
+    a polynomial of degree ``t - 1``, and `chebyshev_filter` is the best one. Conjugate gradients
+    see the prompt first and are not covered. For large U the price is near ``1 + U/(2t + 1)^2``. Evaluated as ``1 + 1/sinh((2t + 1) arsinh(U^{-1/2}))^2``.
 
     References
     ----------
@@ -734,7 +747,7 @@ def polynomial_price(n_steps: int, ceiling: float) -> float:
     >>> [round(polynomial_price(t, 8), 6) for t in (0, 1, 2, 3)]
     [9.0, 1.653061, 1.133195, 1.031744]
     """
-    steps = float(_steps(n_steps)[0])
+    steps = float(_one_number(n_steps)[0])
     ceiling = scalar("ceiling", ceiling, open_=True)
     angle = (2.0 * steps + 1.0) * np.arcsinh(ceiling**-0.5)
     return float(1.0 + np.sinh(min(angle, 350.0)) ** -2.0)
@@ -780,7 +793,7 @@ def chebyshev_filter(
     >>> chebyshev_filter([1, 2, 4], 1, noise_var=1.0)  # one step of size 4/(3U + 4)
     array([0.25, 0.25, 0.25])
     """
-    values, order = _values(values), 2.0 * float(_steps(n_steps)[0]) + 1.0
+    values, order = _values(values), 2.0 * float(_one_number(n_steps)[0]) + 1.0
     noise_var = scalar("noise_var", noise_var, open_=True)
     top = scalar("top", float(values.max()) if top is None else top, open_=True)
     if values.max() > top * (1.0 + _ROUNDING):

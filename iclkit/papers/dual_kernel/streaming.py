@@ -158,8 +158,8 @@ class FeatureStream:
     def cancellation(self, queries: ArrayLike) -> Floats:
         """Return all that was learned or forgotten over what is left, (n_queries,).
 
-        The rounding error of the answers, over the values, is about 1e-16 times this; it is 1
-        until something is forgotten.
+        The rounding error of the answers is about 1e-16 times this, times the largest value that
+        was ever learned; it is 1 until something is forgotten.
         """
         features = self._read(queries)
         with np.errstate(divide="ignore"):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from iclkit._checks import count, generator, scalar
+from iclkit._checks import choice, count, finite_array, generator, instance, scalar
 from iclkit.prompts import Prompts
 
 __all__ = ["LINKS", "CubeRegression", "prompt_tokens", "random_layer"]
@@ -43,7 +43,8 @@ class CubeRegression:
 
     References
     ----------
-    Chosen here, after what captions of Ren and Liu 2024 say of its tasks.
+    Chosen here. That Ren and Liu 2024 have linear, trigonometric and exponential tasks is recalled,
+    not read.
 
     Examples
     --------
@@ -58,8 +59,7 @@ class CubeRegression:
 
     def __post_init__(self) -> None:
         count("dim", self.dim)
-        if self.link not in LINKS:
-            raise ValueError(f"link must be one of {', '.join(LINKS)}, got {self.link!r}")
+        choice("link", self.link, LINKS)
 
     def sample(self, n_prompts: int, n_context: int, *, rng: np.random.Generator) -> Prompts:
         """Return `n_prompts` prompts with `n_context` labelled examples each.
@@ -82,6 +82,7 @@ class CubeRegression:
 
     def label(self, signal: Floats) -> Floats:
         """Return the labels ``g(t)`` of linear signals t, of the same shape."""
+        signal = finite_array("signal", signal, ndim=None)
         if self.link == "linear":
             return signal
         if self.link == "exp":
@@ -107,6 +108,7 @@ def prompt_tokens(prompts: Prompts) -> Floats:
     >>> tokens.shape, tokens[:, -1, -1]
     ((2, 4, 5), array([0., 0.]))
     """
+    instance("prompts", prompts, Prompts, "a law's sample method makes them")
     x = np.concatenate([prompts.x, prompts.x_query[:, None]], axis=1)
     y = np.concatenate([prompts.y, np.zeros((len(prompts.y), 1))], axis=1)
     return np.concatenate([x, y[..., None]], axis=2).transpose(0, 2, 1)

@@ -129,9 +129,13 @@ class TestStackAlone:
         with pytest.raises(ValueError, match=message):
             use(layers, TOKENS, **options)
 
-    def test_features_without_a_normaliser(self):
+    def test_features_that_will_not_do(self):
         with pytest.raises(ValueError, match="the sum of the features' weights must be > 0"):
             stack(LAYERS, TOKENS, features=KernelMap("linear"))
+        with pytest.raises(ValueError, match="features must be finite"):
+            stack(LAYERS, 1e4 * TOKENS, features=KernelMap("exp"))
+        with pytest.raises(TypeError, match="features must be a function, got str"):
+            stack(LAYERS, TOKENS, features="relu")
 
 
 class TestDualStack:

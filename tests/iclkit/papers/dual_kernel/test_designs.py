@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
+from iclkit.papers.dual_kernel import designs
 from iclkit.papers.dual_kernel.attention import look_up
 from iclkit.papers.dual_kernel.designs import (
     best_design,
@@ -13,7 +14,7 @@ from iclkit.papers.dual_kernel.designs import (
     optimal_positive,
     small_norm_shift,
 )
-from iclkit.papers.dual_kernel.errors import output_variance, relative_variance
+from iclkit.papers.dual_kernel.errors import _value_pairs, output_variance, relative_variance
 from iclkit.papers.dual_kernel.maps import KINDS, centre, feature_map, kernel_ratios
 from iclkit.papers.dual_kernel.projections import normal_projections
 from iclkit.rng import stream
@@ -179,7 +180,27 @@ def test_equal_values_have_nothing_to_choose(kind):
     assert best_design(x, y, np.full((2, 7), 0.1)).variance == 0
 
 
-@pytest.mark.parametrize("size", [1e-8, 1e-4, 5.0, 30.0])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [0.01, 0.3, 2.0])
+@pytest.mark.parametrize("rho", [1.0, 0.7])
+def test_slopes_are_those_of_the_error(kind, size, rho):
+    """Central differences of the log error, for short keys as for long ones."""
+    x, y, v = size * CORE[0][:, None], size * CORE[1], CORE[2]
+    error = designs._Error(kind, x, y, _value_pairs(x, y, v, centred=True))
+    shift, step = size * np.array([0.2, -0.3, 0.1]), 1e-4
+
+    def difference(move, change):
+        up, down = (error.at(shift + s * move, rho + s * change)[0] for s in (1, -1))
+        return (up - down) / 2
+
+    _, slope, by_rho = error.at(shift, rho)
+    by_hand = [difference(step * size * e, 0.0) / (step * size) for e in np.eye(3)]
+    scale = max(1.0 / size, np.abs(slope).max())  # by how much the log can change at all
+    assert np.allclose(slope, by_hand, rtol=1e-5, atol=1e-7 * scale)
+    assert by_rho == pytest.approx(difference(np.zeros(3), step) / step, rel=1e-5, abs=1e-7)
+
+
+@pytest.mark.parametrize("size", [1e-12, 1e-8, 1e-4, 5.0, 30.0])
 def test_extreme_sizes(size):
     x, y, v = size * CORE[0], size * CORE[1], CORE[2]
     for found in (best_shift(x, y, v), best_design(x, y, v)):

@@ -368,8 +368,16 @@ def test_output_variance_rejects(change, message):
 def test_others_reject():
     with pytest.raises(ValueError, match="kind must be one of"):
         relative_variance("cosine", [1.0], [1.0])
-    with pytest.raises(ValueError, match="queries and keys must have one length"):
+    with pytest.raises(ValueError, match="x and y must have one length"):
         relative_variance("positive", [1.0], [1.0, 2.0])
+    with pytest.raises(ValueError, match="y must be a vector or a matrix of columns"):
+        relative_variance("positive", [1.0], 2.0)
+    with pytest.raises(ValueError, match="keys must have 2 axes"):
+        relative_covariance("positive", [1.0], 2.0)
+    with pytest.raises(ValueError, match="query and keys must have one length"):
+        relative_covariance("positive", [1.0], [[1.0], [2.0]])
+    with pytest.raises(TypeError, match="y must hold real numbers"):
+        relative_variance("positive", [1.0], ["a"])
     with pytest.raises(ValueError, match=r"error must be finite and > 0, got 0\.0"):
         projections_needed("positive", [1.0], [1.0], error=0.0)
     with pytest.raises(ValueError, match=r"failure must be <= 1, got 2\.0"):
