@@ -103,9 +103,7 @@ def choice(name: str, value: str, options: Sequence[str]) -> str:
 def instance(name: str, value: T, kind: type[T], remedy: str) -> T:
     """Return `value` if it is a `kind`; the remedy says where to get one."""
     if not isinstance(value, kind):
-        raise TypeError(
-            f"{name} must be a {kind.__name__}, got {type(value).__name__}; {remedy}"
-        )
+        raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}; {remedy}")
     return value
 
 

@@ -24,7 +24,9 @@ CARD = re.compile(r"^\*(Easy|Medium|Hard|Open), \d+ minutes; prepares \S.*\*$", 
 #: Least number of solutions with code on a page; more may be added, none may drop out.
 FLOOR = {
     "01_dual_kernel": 7,
+    "01_softmax_features": 6,
     "01_generalisation": 5,
+    "01_modifications": 4,
     "01_past_the_paper": 5,
     "02_linear_block": 10,
     "02_gradient_flow": 4,

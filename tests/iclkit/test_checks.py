@@ -83,3 +83,23 @@ def test_ragged_lists_are_named():
 def test_a_number_without_bound_is_only_required_to_be_finite():
     with pytest.raises(ValueError, match=r"^u0 must be finite, got nan$"):
         _checks.scalar("u0", float("nan"), low=-np.inf)
+
+
+def test_integers_beyond_all_numbers():
+    with pytest.raises(ValueError, match="x must be finite, got an integer beyond float64"):
+        _checks.scalar("x", 10**400)
+    with pytest.raises(ValueError, match=r"n must be < 2\^63, got a larger integer"):
+        _checks.count("n", 2**63)
+
+
+@pytest.mark.parametrize("value", ["c", None, ["a"], np.array(["a", "b"])])
+def test_choices_are_listed(value):
+    assert _checks.choice("x", "a", ("a", "b")) == "a"
+    with pytest.raises(ValueError, match="x must be one of a, b, got"):
+        _checks.choice("x", value, ("a", "b"))
+
+
+def test_instances_name_kind_and_remedy():
+    assert _checks.instance("x", 3, int, "count") == 3
+    with pytest.raises(TypeError, match="x must be a int, got str; count"):
+        _checks.instance("x", "3", int, "count")

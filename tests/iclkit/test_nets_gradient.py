@@ -27,3 +27,14 @@ def test_bad_input_is_refused():
         gradient_step(lambda w: w.sum(), [1.0], rate=0)
     with pytest.raises(ValueError, match="start must be finite"):
         gradient_step(lambda w: w.sum(), [np.nan], rate=1)
+
+
+@pytest.mark.parametrize("loss", ["loss", lambda w: w.detach().sum(), lambda w: 3.0])
+def test_a_loss_that_cannot_be_differentiated(loss):
+    with pytest.raises(TypeError, match=r"^loss must "):
+        gradient_step(loss, [1.0, 2.0], rate=0.1)
+
+
+def test_a_gradient_that_is_no_number():
+    with pytest.raises(ValueError, match="the gradient must be finite"):
+        gradient_step(lambda w: w.sqrt().sum(), [0.0], rate=0.1)

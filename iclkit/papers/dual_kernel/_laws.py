@@ -158,7 +158,8 @@ def log_mean(law: str, shift: Floats) -> Floats:
 
 def langevin(b: Floats) -> Floats:
     """Return ``coth(b) - 1/b``, entry by entry; a continued fraction keeps digits for small b."""
-    small, square = np.abs(b) < 1, b * b
+    small = np.abs(b) < 1
+    square = np.where(small, b, 0.0) ** 2
     near = np.full_like(b, 21.0)
     for odd in range(19, 1, -2):
         near = odd + square / near

@@ -211,7 +211,8 @@ def empirical_bound(
 
     References
     ----------
-    Bartlett and Mendelson (2002); the shape of the bound that Ren and Liu 2024 are said to give.
+    Bartlett and Mendelson (2002); the shape that we recall of the bound of Ren and Liu 2024, whose
+    constants we do not know; these are ours.
 
     Examples
     --------

@@ -40,7 +40,7 @@ Floats = NDArray[np.float64]
 
 _TINY = float(np.finfo(float).tiny)
 _EPS = 10.0 * float(np.finfo(float).eps)
-_TIE = 1e-9  # keys that differ by less have errors below rounding, whatever the shift
+_TIE = 1e-5  # keys that differ by less err by 1e-10 of the values; rounding would be searched
 _FLAT = 1e-10  # gradient of the log error at which a search ends
 
 
@@ -231,7 +231,7 @@ def best_shift(
     """
     x, y, v = _doubles(queries, keys, values)
     rho = scalar("rho", rho, open_=True)
-    error = _Error(checked_kind(kind), x, y, _value_pairs(x, y, v, centred=True))
+    error = _error(checked_kind(kind), x, y, v)
     start = centre(x, y)
     shift = start
     if not _cannot_err(y, v):
@@ -279,7 +279,7 @@ def best_design(
     (array([0.5]), 0.2992, 0.0444)
     """
     x, y, v = _doubles(queries, keys, values)
-    error = _Error(checked_kind(kind), x, y, _value_pairs(x, y, v, centred=True))
+    error = _error(checked_kind(kind), x, y, v)
     start = centre(x, y)
     if _cannot_err(y, v):
         return Design(start, 1.0, float(np.mean(output_variance(kind, x, y, v, shift=start))))
@@ -298,6 +298,12 @@ def best_design(
 def _cannot_err(keys: Floats, values: Floats) -> bool:
     """Return whether all values or all keys are equal: then features err alike for all tokens."""
     return bool(np.ptp(values, axis=1).max() == 0 or np.ptp(keys, axis=1).max() <= _TIE)
+
+
+def _error(kind: str, x: Floats, y: Floats, v: Floats) -> _Error:
+    """Return the error of values that are scaled to 1, so that their squares do not overflow."""
+    size = max(float(np.abs(v).max()), _TINY)
+    return _Error(kind, x, y, _value_pairs(x, y, v / size, centred=True))
 
 
 class _Error(NamedTuple):

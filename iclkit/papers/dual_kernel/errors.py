@@ -381,7 +381,7 @@ def output_expansion(
     Raises
     ------
     ValueError
-        If the kind is unknown, shapes do not fit, or an entry is not finite.
+        If the kind is unknown, shapes do not fit, an entry is not finite, or a moment overflows.
 
     Notes
     -----
@@ -404,7 +404,19 @@ def output_expansion(
     (0.206, -5.292, array([-0.283]))
     """
     x, y, v = checked_parts(finite_array("query", query, ndim=1), keys, values)
-    points = paired(checked_kind(kind), x, y).astype(np.float64)
+    points = _by_query(checked_kind(kind), x.astype(np.float64), y)
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = _expansion(kind, points, (x, y, v))
+    if not np.isfinite(np.array([found.first, found.second, *found.bias])).all():
+        raise ValueError(
+            "keys and queries must be short enough for exp(3 |x + y|^2) to be a number, "
+            "got an overflow; scale them down"
+        )
+    return found
+
+
+def _expansion(kind: str, points: Floats, parts: tuple[Floats, Floats, Floats]) -> OutputExpansion:
+    x, y, v = parts
     weights = _weights(x, y)
     pairs = _value_pairs(x, y, v, centred=True)
     moments = 1.0 + relative_covariance(kind, x, y)

@@ -86,9 +86,9 @@ def uniform_gap(
 
     References
     ----------
-    The quantity that a generalisation bound of Ren and Liu 2024 controls; its exact value is
-    derived here. For the Frobenius ball it is w times the maximum mean discrepancy of sample and
-    population for the kernel ``<v, v'> exp(<k, k'>/sqrt(d_k))``.
+    The quantity that the generalisation bound of Ren and Liu 2024, as we recall it, controls; its
+    exact value is derived here. For the Frobenius ball it is w times the maximum mean discrepancy
+    of sample and population for the kernel ``<v, v'> exp(<k, k'>/sqrt(d_k))``.
 
     Examples
     --------
@@ -338,7 +338,7 @@ def _sample_grams(layer: Layer, tokens: Floats) -> Floats:
 def _finite(grams: Floats, tokens: Floats) -> Floats:
     if np.isfinite(grams).all():
         return grams
-    longest = np.sqrt(np.max(np.sum(tokens**2, axis=1)))
+    longest = np.max(np.hypot.reduce(tokens, axis=1))
     raise ValueError(
         "tokens must be short enough for exp(|k|^2) to be a number, "
         f"got one of length {longest:.4g}; scale the tokens or W_K down"

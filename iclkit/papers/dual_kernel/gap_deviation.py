@@ -112,9 +112,9 @@ def gap_bounds(
     Notes
     -----
     With ``Z = v phi(k)^T`` of mean C, spread ``s = E|Z - C|^2``, largest variance l of a unit
-    direction, ``b = rho_v rho_phi`` and ``t = log(1/delta)``:
-    ``rms = sqrt(s/n)``, ``mcdiarmid = rms + 2 b sqrt(t/(2n))``,
-    ``bousquet = rms + sqrt(2 t (l + 2 (b + |C|) rms)/n) + (b + |C|) t/(3n)`` and
+    direction, ``b = rho_v rho_phi + |C|`` and ``t = log(1/delta)``:
+    ``rms = sqrt(s/n)``, ``mcdiarmid = rms + 2 rho_v rho_phi sqrt(t/(2n))``,
+    ``bousquet = rms + sqrt(2 t (l + 2 b rms)/n) + b t/(3n)`` and
     ``cantelli^2 = rms^2 + sd sqrt(1/delta - 1)``, where sd is the exact standard deviation of the
     squared gap; all times w.
 

@@ -157,9 +157,12 @@ def update_cosine(
     array([-1.])
     """
     first, second = _prompt(keys, values, centred), _prompt(other_keys, other_values, centred)
-    highest = [(k * k).sum(axis=-2).max(axis=-1) for k, _ in (first, second)]
-    product = _shifted_product(first, second, 0.5 * (highest[0] + highest[1]))
-    norms = [_shifted_product(p, p, top) for p, top in zip((first, second), highest, strict=True)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        highest = [(k * k).sum(axis=-2).max(axis=-1) for k, _ in (first, second)]
+        product = _shifted_product(first, second, 0.5 * (highest[0] + highest[1]))
+        norms = [_shifted_product(p, p, h) for p, h in zip((first, second), highest, strict=True)]
+    if not all(np.isfinite(part).all() for part in (product, *norms)):
+        raise ValueError("squares of keys and values must be finite, got an overflow; scale down")
     if not (np.all(norms[0] > 0) and np.all(norms[1] > 0)):
         raise ValueError("updates must not be zero: a zero update has no direction")
     return np.asarray(np.clip(product / np.sqrt(norms[0]) / np.sqrt(norms[1]), -1.0, 1.0))

@@ -206,7 +206,8 @@ def test_extreme_sizes(size):
     for found in (best_shift(x, y, v), best_design(x, y, v)):
         assert np.isfinite(found.shift).all()
         assert np.isfinite(found.variance)
-        assert found.variance <= output_variance("positive", x, y, v) * (1 + 1e-9)
+        plain = output_variance("positive", x, y, v)
+        assert found.variance <= plain * (1 + 1e-9) + 1e-16  # rounding of a sum of order 1
 
 
 def test_rejects():

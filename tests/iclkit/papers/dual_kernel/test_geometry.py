@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
+from iclkit.papers.dual_kernel import geometry
 from iclkit.papers.dual_kernel.attention import Lookup, attend, attention_output, look_up
 from iclkit.papers.dual_kernel.dual import inner, leave_one_out, task_update
 from iclkit.papers.dual_kernel.geometry import (
@@ -113,6 +114,40 @@ def test_mean_and_variance_of_products(setting, centred):
         squares = (sample - moments.mean) ** 2
         stderr = squares.std() / np.sqrt(len(sample))
         assert abs(squares.mean() - moments.variance) < SIGMAS * stderr
+
+
+THREE_POINTS = np.array([-1.3, 0.0, 1.3]), np.array([0.3, 0.4, 0.3])
+
+
+def every_prompt(dim, n_context):
+    """Return all inputs (n_context, dim) with coordinates of three values, and their chances."""
+    places = list(product(range(3), repeat=dim * n_context))
+    inputs = [THREE_POINTS[0][list(place)].reshape(n_context, dim) for place in places]
+    return inputs, [THREE_POINTS[1][list(place)].prod() for place in places]
+
+
+def moments_given_inputs(kernel, x, z, noise_var):
+    """Return mean and mean square of the product, of one task, and mean square, of two tasks."""
+    own, other = x @ x.T + noise_var * np.eye(len(x)), z @ z.T + noise_var * np.eye(len(z))
+    paired = kernel @ z @ x.T  # Wick's formula, for labels that are normal given the inputs
+    independent = np.trace(kernel @ other @ kernel.T @ own)
+    mean = np.trace(paired)
+    return mean, independent + mean**2 + np.trace(paired @ paired), independent
+
+
+@pytest.mark.parametrize("centred", [False, True])
+@pytest.mark.parametrize("shape", [(1, 2), (1, 3), (2, 2)])
+def test_law_of_products_by_enumeration(shape, centred, monkeypatch):
+    monkeypatch.setattr(geometry, "_coordinate", lambda _: THREE_POINTS)
+    law = product_law(*shape, sharpness=0.5, noise_var=0.6, centred=centred)
+    prompts = list(zip(*every_prompt(*shape), strict=True))
+    centre = np.eye(shape[1]) - (np.ones(2 * shape[1:]) / shape[1] if centred else 0.0)
+    exact = np.zeros(3)
+    for (x, p), (z, q) in product(prompts, prompts):
+        kernel = centre @ np.exp(0.5 * x @ z.T) @ centre
+        exact += p * q * np.array(moments_given_inputs(kernel, x, z, 0.6))
+    found = law.same.mean, law.same.variance + law.same.mean**2, law.different.variance
+    assert found == pytest.approx(exact, rel=1e-11)
 
 
 def test_gaussian_closed_forms():

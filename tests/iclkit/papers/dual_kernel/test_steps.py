@@ -209,6 +209,12 @@ def test_risk_of_kernel_tasks_is_a_sum_over_directions(seed):
     assert unseen + bayes.sum(axis=0) == pytest.approx(exact, rel=1e-8)
 
 
+def test_price_is_one_plus_a_square():
+    u, h = np.meshgrid([0.01, 1.0, 50.0], [-0.5, 0.0, 0.3, 1.0, 1.7])
+    square = (1 - (1 + u) * (1 - h)) ** 2 / u
+    assert direction_price(u, h) == pytest.approx(1 + square, rel=IDENTITY)
+
+
 def test_one_step_of_the_noise_misses_bayes_by_a_cube():
     u = np.geomspace(1e-3, 10, 7)
     assert direction_price(u, u) == pytest.approx(1 + u**3, rel=IDENTITY)
