@@ -48,6 +48,7 @@ BENCH = [
     "book",
 ]
 NEUTRAL = {"rng"}  # streams know neither prompts nor tables
+GLUED = re.compile(r"\{glue:[a-z]*\}`[a-z]\w*(:[.,\d]*[a-z])?`")
 MAX_CELL_LINES = 30
 MAX_NOTEBOOK_FUNCTION_LINES = 10
 MAX_FILE_BYTES = 500_000
@@ -178,6 +179,11 @@ class TestNotebook:
             for node in ast.walk(ast.parse(sources.magics_out(code))):
                 if isinstance(node, ast.FunctionDef):
                     assert node.end_lineno - node.lineno < MAX_NOTEBOOK_FUNCTION_LINES, node.name
+
+    def test_every_number_in_prose_is_named_to_the_end(self, path):
+        cells = read_notebook(path)["cells"]
+        for text in ["".join(c["source"]) for c in cells if c["cell_type"] == "markdown"]:
+            assert text.count("{glue:") == len(GLUED.findall(text)), text
 
     def test_nothing_is_caught_in_silence(self, path):
         for code in sources.code_cells(read_notebook(path)):

@@ -29,7 +29,7 @@ def test_bad_input_is_refused():
         gradient_step(lambda w: w.sum(), [np.nan], rate=1)
 
 
-@pytest.mark.parametrize("loss", ["loss", lambda w: w.detach().sum(), lambda w: 3.0])
+@pytest.mark.parametrize("loss", ["loss", lambda w: w.detach().sum(), lambda _: 3.0])
 def test_a_loss_that_cannot_be_differentiated(loss):
     with pytest.raises(TypeError, match=r"^loss must "):
         gradient_step(loss, [1.0, 2.0], rate=0.1)

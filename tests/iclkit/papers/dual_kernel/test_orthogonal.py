@@ -93,7 +93,7 @@ def test_blocks_always_help_positive_features(s, dim):
 
 
 def test_blocks_can_hurt_trigonometric_features():
-    """Dimension 4: worse than independent beyond |x - y|^2 = 9.4, better before."""
+    """Dimension 4: worse than independent beyond |x - y|^2 = 9.5, better before."""
     near, far = block_variance("trigonometric", [9.3, 9.5], 4)
     assert near < 0 < far
     assert np.all(block_variance("trigonometric", np.linspace(0.1, 100, 50), 2) < 0)
