@@ -82,14 +82,14 @@ def scalar(name: str, value: float, *, low: float = 0.0, open_: bool = False) ->
     return number
 
 
-def count(name: str, value: int, *, low: int = 1) -> int:
-    """Return `value` as an int that is at least `low`; a float is a `TypeError`."""
+def count(name: str, value: int, *, low: int = 1, high: float = _MOST) -> int:
+    """Return `value` as an int from `low` to `high`; a float is a `TypeError`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     if value < low:
         raise ValueError(f"{name} must be >= {low}, got {value}")
-    if value > _MOST:
-        raise ValueError(f"{name} must be < 2^63, got a larger integer")
+    if value > high:
+        raise ValueError(f"{name} must be at most {high}, got a larger integer")
     return int(value)
 
 

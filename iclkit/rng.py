@@ -51,7 +51,7 @@ def stream(seed: int, *name: object) -> np.random.Generator:
     >>> first == again, first == stream(0, "test", {"d": 20, "tau": 0.5}).normal()
     (True, False)
     """
-    seed = count("seed", seed, low=0)
+    seed = count("seed", seed, low=0, high=np.inf)  # seeds have no largest value
     text = json.dumps([_plain(part) for part in name], sort_keys=True)
     digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
     words = np.frombuffer(digest, dtype="<u4")
