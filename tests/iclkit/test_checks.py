@@ -88,7 +88,7 @@ def test_a_number_without_bound_is_only_required_to_be_finite():
 def test_integers_beyond_all_numbers():
     with pytest.raises(ValueError, match="x must be finite, got an integer beyond float64"):
         _checks.scalar("x", 10**400)
-    with pytest.raises(ValueError, match=r"n must be < 2\^63, got a larger integer"):
+    with pytest.raises(ValueError, match=r"n must be at most \d+, got a larger integer"):
         _checks.count("n", 2**63)
 
 
