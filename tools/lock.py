@@ -23,9 +23,10 @@ CONDA = {
     "pandas": "pandas",
     "matplotlib": "matplotlib-base",
     "seaborn": "seaborn-base",
+    "scikit-learn": "scikit-learn",
     "torch": "pytorch-cpu",
 }
-BINDER_EXTRAS = ("bench", "nets", "book", "lab")
+BINDER_EXTRAS = ("bench", "data", "nets", "book", "lab")
 HEADER = """\
 # Made by `python3 run.py lock` from pyproject.toml and constraints.txt; do not edit.
 # Binder and conda read it. `python3 run.py` does not need it.

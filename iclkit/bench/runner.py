@@ -427,7 +427,8 @@ def environment(place: Path, root: Path) -> dict[str, str]:
     own = {name: str(place / name.lower()) for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR")}
     threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     fixed = {"PYTHONHASHSEED": "0", "PYTHONPATH": str(root), "JUPYTER_PREFER_ENV_PATH": "1"}
-    return os.environ | own | dict.fromkeys(threads, "1") | fixed
+    kept = {"ICLKIT_CACHE": str(root / "_build" / "corpora")}
+    return os.environ | own | dict.fromkeys(threads, "1") | fixed | kept
 
 
 def memory_mb(pid: int) -> float:

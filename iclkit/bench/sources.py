@@ -2,15 +2,16 @@
 
 Stock notebook caches look at the code cells only and would publish stale numbers after an edit
 of the library. This key covers the code cells, the parameters, the ``iclkit`` sources that the
-notebook imports (with everything that those import), the data that they can read, the claims it
-must check, the lock and the Python version. Markdown, and docstrings and comments of the library,
-are prose: they leave it unchanged.
+notebook imports (with everything that those import), the data that they can read, the data
+packages that are installed, the claims it must check, the lock and the Python version. Markdown,
+and docstrings and comments of the library, are prose: they leave it unchanged.
 """
 
 import ast
 import hashlib
 import json
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ def cache_key(name: str, notebook: dict[str, Any], parameters: dict[str, Any], r
             name, parameters["profile"], root / PACKAGE / "data" / "claims.toml"
         ),
         "lock": (root / "constraints.txt").read_text(encoding="utf-8"),
+        "corpora": corpora_there(sources, root),
         "python": sys.version,
     }
     return digest(json.dumps(parts, sort_keys=True).encode())
@@ -120,6 +122,23 @@ def data_read(sources: list[Path], root: Path) -> list[Path]:
         return []
     files = sorted((root / PACKAGE / "data").rglob("*"))
     return [file for file in files if file.is_file() and file.name != "claims.toml"]
+
+
+def corpora_there(sources: list[Path], root: Path) -> dict[str, str | None]:
+    """Return the installed versions of the data packages, if a source can open them."""
+    if not any((root / PACKAGE / "corpora") in path.parents for path in sources):
+        return {}
+    lines = (root / "data-packages.txt").read_text(encoding="utf-8").splitlines()
+    names = [line.partition("==")[0] for line in lines if "==" in line]
+    return {name: installed_version(name) for name in names}
+
+
+def installed_version(name: str) -> str | None:
+    """Return the version of a package, or None if it is not installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def without_prose(path: Path) -> str:
