@@ -1,8 +1,9 @@
-"""Inputs at which reference values are known: priors of chapter 2, tokens of chapter 1."""
+"""Inputs at which reference values are known: of chapter 1 tokens, 2 priors, 3 prompts."""
 
 import numpy as np
 from scipy.stats import norm
 
+from iclkit.papers.data_mixing import Head, summarise
 from iclkit.papers.linear_block.prior import RegressionPrior, isotropic_prior
 
 POWER = np.diag(np.arange(1.0, 21.0) ** -1.5)
@@ -42,3 +43,25 @@ def quasi_projections(n_projections, dim):
     """Return deterministic normal projections, one per row, from square roots of primes."""
     roots = np.sqrt([2, 3, 5, 7, 11, 13, 17, 19][:dim]) % 1
     return norm.ppf((0.5 + np.arange(1, n_projections + 1)[:, None] * roots) % 1)
+
+
+def chirp(shape, linear, quadratic):
+    """Return a deterministic array of entries sin(a i + b i^2), row by row."""
+    i = np.arange(1.0, np.prod(shape) + 1)
+    return np.sin(linear * i + quadratic * i**2).reshape(shape)
+
+
+def golden_prompts(shift, *, d=3, n_context=4, n=5):
+    """Return deterministic prompts of chapter 3 with a ReLU link."""
+    x = 1.5 * chirp((n, n_context + 1, d), 0.7 + shift, 0.013)
+    task = chirp((n, d), 1.1 + shift, 0.021)
+    task /= np.linalg.norm(task, axis=1, keepdims=True)
+    y = np.maximum(np.einsum("nd,nld->nl", task, x), 0)
+    y += 0.1 * chirp((n, n_context + 1), 0.3 + shift, 0.017)
+    return summarise(x[:, :-1], y[:, :-1], x[:, -1], y[:, -1])
+
+
+def golden_head(*, d=3, width=6):
+    """Return the deterministic MLP head that goes with `golden_prompts`."""
+    hidden = chirp((width, d * (d + 1)), 0.9, 0.007)
+    return Head(hidden, chirp((width,), 0.5, 0.03) / np.sqrt(width))

@@ -358,3 +358,54 @@ def attention_profile_dense(phi, mean, noise_var, n_context, b, u0):
     rho = more * (u0**2 * kappa**2 + b @ (phi * b) + 2 * u0**2 * square)
     rho += (kappa * power + 2 * u0**2 * square) / M - n @ np.linalg.solve(K, n)
     return mean @ mean + sum(phi) - np.trace(R.T @ np.linalg.solve(K, R)) - p @ p / rho
+
+
+LINKS = {
+    "relu": lambda u: u * (u > 0),
+    "tanh": np.tanh,
+    "linear": lambda u: u,
+}
+
+
+def prompts_in_full(source, n_prompts, n_context, *, rng):
+    """Prompts of chapter 3 drawn with every input: (x, y, x_query, y_query)."""
+    eye = np.eye(source.d)
+    tasks = eye + source.theta_xi * np.outer(source.gamma_xi, source.gamma_xi)
+    inputs = eye + source.theta_x * np.outer(source.gamma_x, source.gamma_x)
+    xi = rng.multivariate_normal(source.mu_xi, tasks, size=n_prompts)
+    x = rng.multivariate_normal(source.mu_x, inputs, size=(n_prompts, n_context + 1))
+    length = np.sqrt((xi**2).sum(axis=1, keepdims=True))
+    u = np.einsum("nd,nld->nl", xi, x) / length / np.sqrt(np.linalg.norm(inputs, 2))
+    y = LINKS[source.link](u) + source.noise * rng.standard_normal(u.shape)
+    return x[:, :-1], y[:, :-1], x[:, -1], y[:, -1]
+
+
+def population_ridge_errors(truth, shares, n, width, ridge, *, intercept, rng):
+    """Return errors per population of ridge regression on drawn features, exact given the draw.
+
+    Features are Gaussian with the diagonal covariances `spectra`, or `width` random combinations
+    of them plus noise of variance `tails`; labels are linear in them, with mean and noise.
+    """
+    spectra, slopes, noises, tails, means = truth
+    which = rng.choice(len(shares), size=n, p=shares)
+    h = rng.standard_normal((n, spectra.shape[1])) * np.sqrt(spectra[which])
+    y = np.sum(slopes[which] * h, axis=1) + means[which]
+    y += noises[which] * rng.standard_normal(n)
+    mixing = np.eye(spectra.shape[1])
+    if np.isfinite(width):
+        mixing = rng.standard_normal((spectra.shape[1], int(width))) / np.sqrt(width)
+    design = h @ mixing
+    if tails.any():
+        rough = rng.standard_normal(design.shape) * np.sqrt(tails[which] / width)[:, None]
+        design = design + rough
+    if intercept:
+        design = np.column_stack([design, np.ones(n)])
+    penalty = n * ridge * np.eye(design.shape[1])
+    if intercept:
+        penalty[-1, -1] = 0
+    weights = np.linalg.solve(design.T @ design + penalty, design.T @ y)
+    constant = weights[-1] if intercept else 0.0
+    weights = weights[: mixing.shape[1]]
+    missed = slopes - mixing @ weights
+    errors = np.sum(spectra * missed**2, axis=1) + noises**2 + (means - constant) ** 2
+    return errors + (tails / width * np.sum(weights**2) if tails.any() else 0.0)

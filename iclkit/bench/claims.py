@@ -85,6 +85,9 @@ class Claim:
         The reason for the tolerance; required with one.
     note : str
         What was tried and why it came out so, or why it was not attempted.
+    needs : str
+        What a machine may lack, such as a package with data; only a claim that says so may be
+        skipped by a run, see `Ledger.skip`.
 
     Raises
     ------
@@ -102,6 +105,7 @@ class Claim:
     tolerance: float | str | Mapping[str, float | str] | None = None
     why: str = ""
     note: str = ""
+    needs: str = ""
 
     def __post_init__(self) -> None:
         if problem := _claim_problem(self):
@@ -130,7 +134,8 @@ class Claim:
 class Row:
     """One checked claim: the worst of its comparisons, the limit, the verdict.
 
-    `verdict` is ``"holds"``, ``"differs"`` (a documented deviation, still there) or ``"fails"``.
+    `verdict` is ``"holds"``, ``"differs"`` (a documented deviation, still there), ``"fails"``, or
+    ``"not attempted"`` with the `reason` of a run that skipped the claim.
     Numbers that do not exist or are not finite are NaN here and null in JSON. `also` holds
     further numbers worth showing; they decide nothing.
     """
@@ -149,13 +154,16 @@ class Row:
     expected: float
     stderr: float
     also: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
 
     def __repr__(self) -> str:
         return f"{self.id} {self.verdict}: {self.detail}"
 
     @property
     def detail(self) -> str:
-        """What was measured, in one line."""
+        """What was measured, or why nothing was, in one line."""
+        if self.verdict == NOT_ATTEMPTED:
+            return f"not attempted in this run: {self.reason}"
         worst = "" if self.comparisons == 1 else f" (worst of {self.comparisons})"
         parts = [f"{self._measured()}{worst}"]
         parts += [] if self._obvious() else [self._score()]
@@ -165,8 +173,9 @@ class Row:
         return "; ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the row as a dict of JSON values."""
-        return _without_nan(asdict(self))
+        """Return the row as a dict of JSON values; the reason only where there is one."""
+        record = _without_nan(asdict(self))
+        return record if self.reason else {k: v for k, v in record.items() if k != "reason"}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Row":
@@ -178,15 +187,14 @@ class Row:
             If a field is missing or not known.
         """
         names = {f.name for f in fields(cls)}
-        if record.keys() != names:
-            odd = ", ".join(sorted(record.keys() ^ names))
+        if odd := ", ".join(sorted((record.keys() | {"reason"}) ^ names)):
             raise LedgerError(f"{record.get('id', '?')}: the row's fields do not fit: {odd}")
         return cls(**{name: _with_nan(name, value) for name, value in record.items()})
 
     def to_html(self, text: str) -> str:
         """Return a badge for the claim's `text`: icon, word, sentence, numbers; no colours."""
         return (
-            f'<div class="iclkit-claim {self.verdict}" id="claim-{self.id.lower()}" role="note">'
+            f'<div class="{_css(self)}" id="claim-{self.id.lower()}" role="note">'
             f'<span class="iclkit-icon" aria-hidden="true">{ICONS[self.verdict]}</span> '
             f"<strong>{self.id} {self.verdict}.</strong> "
             f'<span class="iclkit-text tex2jax_process mathjax_process">{_math(text)}</span> '
@@ -349,8 +357,43 @@ class Ledger:
         _show(row, claim.text)
         return row
 
+    def skip(self, id: str, reason: str) -> Row:  # noqa: A002  # as in `check`
+        """Note that this run cannot check the claim `id`, and show why; in the place of a check.
+
+        Parameters
+        ----------
+        id : str
+            A claim of this notebook whose entry says what it `needs`.
+        reason : str
+            What this machine lacks, for the reader.
+
+        Returns
+        -------
+        Row
+            Its verdict is ``"not attempted"``.
+
+        Raises
+        ------
+        LedgerError
+            If the claim is unknown here, is not meant to be run, or needs nothing special: then
+            it must be checked.
+        ValueError
+            If there is no reason.
+        """
+        claim = self._claim(id)
+        if not claim.needs:
+            raise LedgerError(f"{id}: its entry names nothing that it needs; check it")
+        if not reason:
+            raise ValueError(f"{id}: reason must not be empty; say what is missing")
+        row = _skipped(claim, self.profile, reason)
+        self.rows.append(row)
+        _show(row, claim.text)
+        return row
+
     def close(self) -> Table:
         """Return the rows, after checking that every claim was checked once and as expected.
+
+        A claim that may be skipped may have been, once.
 
         Raises
         ------
@@ -411,12 +454,12 @@ def profile_slice(notebook: str, profile: str, path: Path | None = None) -> str:
 
     Notes
     -----
-    These are the fields ``check`` and ``expect`` of its claims and their tolerances in `profile`;
-    texts, sources and notes are not among them.
+    These are the fields ``check`` and ``expect`` of its claims, their tolerances in `profile` and
+    whether they may be skipped; texts, sources and notes are not among them.
     """
     _require_profile(profile)
     claims = [claim for claim in load_claims(path) if claim.notebook == notebook]
-    kept = {c.id: [c.check, c.expect, c.limit_in(profile)] for c in claims}
+    kept = {c.id: [c.check, c.expect, c.limit_in(profile), bool(c.needs)] for c in claims}
     return json.dumps(kept, sort_keys=True, separators=(",", ":"))
 
 
@@ -541,6 +584,26 @@ def _row(claim: Claim, profile: str, outcome: Outcome, also: Mapping[str, float]
     )
 
 
+def _skipped(claim: Claim, profile: str, reason: str) -> Row:
+    kind = str(claim.check)
+    return Row(
+        id=claim.id,
+        notebook=claim.notebook,
+        profile=profile,
+        check=kind,
+        verdict=NOT_ATTEMPTED,
+        score=math.nan,
+        limit=math.nan,
+        unit=KINDS[kind].unit,
+        resolution=math.nan,
+        comparisons=0,
+        measured=math.nan,
+        expected=math.nan,
+        stderr=math.nan,
+        reason=reason,
+    )
+
+
 def _decisive(claim: Claim, score: float, resolution: float) -> bool:
     """Return whether the numbers can say anything about the claim, for or against it."""
     return math.isfinite(score) and not KINDS[str(claim.check)].powerless(resolution)
@@ -559,6 +622,11 @@ def _problems(notebook: str, claims: Sequence[Claim], rows: Sequence[Row]) -> li
         f"{name}: checked {n} times; restart and run all" for name, n in count.items() if n > 1
     ]
     lines += [f"{name}: not a claim to run in {notebook}" for name in count if name not in due]
+    lines += [
+        f"{row.id}: skipped, but its entry names nothing that it needs"
+        for row in rows
+        if row.verdict == NOT_ATTEMPTED and row.id in due and not due[row.id].needs
+    ]
     return lines + [
         _failure(row, due[row.id]) for row in rows if row.verdict == FAILS and row.id in due
     ]
@@ -594,6 +662,10 @@ def _show(row: Row, text: str) -> None:
         ipython.display.display(row.bundle(text), raw=True)
 
 
+def _css(row: Row) -> str:
+    return f"iclkit-claim {row.verdict.replace(' ', '-')}"
+
+
 def _number(value: float) -> str:
     return f"{value:.4g}"
 
@@ -623,6 +695,6 @@ def _math(text: str) -> str:
 
 def _table_row(row: Row) -> str:
     return (
-        f'<tr class="iclkit-claim {row.verdict}"><th scope="row">{row.id}</th>'
+        f'<tr class="{_css(row)}"><th scope="row">{row.id}</th>'
         f"<td>{ICONS[row.verdict]} {row.verdict}</td><td>{html.escape(row.detail)}</td></tr>"
     )

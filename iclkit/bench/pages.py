@@ -40,7 +40,7 @@ LEDGER_HEAD = """\
 Every row is a sentence that a computer can check.
 Rows that hold or differ were measured when this book was built.
 The build fails when one of them stops coming out as it says.
-The other rows say why they were not attempted.
+The other rows say why they were not attempted: at all, or in this build, for want of data.
 *Resolution* is the smallest relative error that a check would notice in each of its comparisons;
 a check that could not notice 100 % fails.
 A score must stay within its limit.
@@ -219,8 +219,9 @@ def target(entry: Entry) -> str:
 
 def source_of(entry: Entry) -> str:
     """Return where the claim stands and how well we know it."""
-    unchecked = entry.row is None and entry.claim.origin == "derived here"
-    origin = "derived here, its check is not in the book yet" if unchecked else None
+    unchecked = entry.verdict == NOT_ATTEMPTED and entry.claim.origin == "derived here"
+    missing = "the book yet" if entry.row is None else "this build"
+    origin = f"derived here, its check is not in {missing}" if unchecked else None
     return f"Source: {entry.claim.source}; {origin or ORIGINS[entry.claim.origin]}."
 
 

@@ -94,6 +94,13 @@ def claim(**changes):
     return Claim(**{**fields, **changes})
 
 
+@pytest.fixture
+def needy(path):
+    text = FILE.replace('why = "because"', 'why = "because"\nneeds = "a package of data"')
+    path.write_text(text)
+    return path
+
+
 def executed(rows):
     outputs = [{"output_type": "display_data", "data": row.bundle("text")} for row in rows]
     return {"cells": [{"cell_type": "code", "outputs": outputs}, {"cell_type": "markdown"}]}
@@ -138,6 +145,58 @@ def test_unknown_foreign_and_not_attempted_claims_are_refused(ledger, name):
     with pytest.raises(LedgerError, match=name):
         ledger.check(name, measured=1.0, expected=1.0)
     assert ledger.rows == []
+
+
+def test_a_claim_that_needs_something_may_be_skipped_with_a_reason(needy):
+    ledger = Ledger.load("demo", "quick", path=needy)
+    row = ledger.skip("T-1", "the package is not installed")
+    ledger.check("T-2", measured=3.0, expected=2.0, stderr=0.1)
+    assert [r.verdict for r in ledger.close().rows] == ["not attempted", "differs"]
+    assert row.detail == "not attempted in this run: the package is not installed"
+    assert 'class="iclkit-claim not-attempted"' in row.to_html("text")
+    assert 'class="iclkit-claim not-attempted"' in ledger.close()._repr_html_()
+    back = collect("demo", executed(ledger.rows), profile="quick", path=needy)
+    assert [(r.verdict, r.reason) for r in back] == [
+        ("not attempted", "the package is not installed"),
+        ("differs", ""),
+    ]
+    assert [e.verdict for e in merge(back, path=needy)][:2] == ["not attempted", "differs"]
+
+
+def test_a_claim_that_needs_nothing_cannot_be_skipped(ledger, path, needy):
+    with pytest.raises(LedgerError, match="T-1: its entry names nothing that it needs; check it"):
+        ledger.skip("T-1", "no time")
+    allowed = Ledger.load("demo", "quick", path=needy)
+    allowed.skip("T-1", "no package")
+    path.write_text(FILE)
+    with pytest.raises(LedgerError, match="T-1: skipped, but its entry names nothing"):
+        collect("demo", executed(allowed.rows), profile="quick", path=path)
+
+
+@pytest.mark.parametrize("name", ["T-9", "U-1", "T-3"])
+def test_foreign_claims_cannot_be_skipped(ledger, name):
+    with pytest.raises(LedgerError, match=name):
+        ledger.skip(name, "a reason")
+
+
+def test_a_skip_needs_a_reason_and_counts_once(needy):
+    ledger = Ledger.load("demo", "quick", path=needy)
+    with pytest.raises(ValueError, match="T-1: reason must not be empty"):
+        ledger.skip("T-1", "")
+    assert ledger.rows == []
+    ledger.skip("T-1", "no package")
+    ledger.check("T-1", measured=1.0, expected=1.0)
+    ledger.check("T-2", measured=3.0, expected=2.0, stderr=0.1)
+    with pytest.raises(LedgerError, match="T-1: checked 2 times"):
+        ledger.close()
+
+
+def test_whether_a_claim_may_be_skipped_changes_the_cache_key(path):
+    before = profile_slice("demo", "quick", path)
+    path.write_text(FILE.replace('why = "because"', 'why = "because"\nneeds = "a package"'))
+    one = profile_slice("demo", "quick", path)
+    path.write_text(FILE.replace('why = "because"', 'why = "because"\nneeds = "another"'))
+    assert before != one == profile_slice("demo", "quick", path)
 
 
 def test_arguments_that_do_not_fit_leave_no_row(ledger):
@@ -233,6 +292,12 @@ def test_numbers_that_do_not_exist_travel_as_null(ledger):
     assert math.isnan(back.score)
     assert math.isnan(back.also["z"])
     assert back.verdict == "fails"
+
+
+def test_rows_written_before_there_were_reasons_are_read(ledger):
+    record = fill(ledger).rows[0].to_json()
+    assert "reason" not in record
+    assert Row.from_json(record).reason == ""
 
 
 def test_rows_of_another_shape_are_refused(ledger):

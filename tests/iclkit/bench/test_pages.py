@@ -1,9 +1,11 @@
 """The ledger page: what was measured comes first, and nothing claims a check that did not run."""
 
+from dataclasses import replace
+
 import pytest
 
 from iclkit.bench import pages
-from iclkit.bench.claims import Claim, Entry, Row
+from iclkit.bench.claims import Claim, Entry, Ledger, Row
 from iclkit.bench.kept import KeptRun
 
 NUMBERS = {"score": 0.0, "limit": 1.0, "resolution": 0.1, "comparisons": 1}
@@ -53,6 +55,18 @@ def test_an_unattempted_claim_is_not_called_checked(page):
     first = page[page.index("## 1 First") :]
     assert "its check is not in the book yet" in first
     assert "derived and checked here" not in first
+
+
+def test_a_skipped_claim_says_why_and_is_not_called_checked(monkeypatch):
+    claim = ENTRIES[1].claim
+    ledger = Ledger(claim.notebook, "quick", (replace(claim, needs="data"),))
+    skipped = Entry(claim, ledger.skip("B-1", "the data are not installed"))
+    monkeypatch.setattr(pages, "entries_of", lambda _: [skipped])
+    page = pages.ledger_page({}, [])
+    assert "Not attempted in this run: the data are not installed." in page
+    assert "its check is not in this build" in page
+    assert 'value="not-attempted" checked' in page
+    assert "| 2 Second | 1 |" in page
 
 
 def test_paper_size_stands_beside_its_claim(monkeypatch):
