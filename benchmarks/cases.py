@@ -1,4 +1,4 @@
-"""What is compared: solver, sampler, theory, networks, exact risks, dual models, a large run."""
+"""What is compared: solver, sampler, theory, networks, risks, dual models, mixing, a large run."""
 
 import json
 import os
@@ -15,6 +15,12 @@ from benchmarks.attention import profile_against_dense
 from benchmarks.blocks import Compared, gradient_against_differences, risk_against_sampling
 from benchmarks.dual import curve_against_steps, features_against_exact, features_against_matrix
 from benchmarks.large import pretraining_data
+from benchmarks.mixing import (
+    full_point,
+    linear_against_features,
+    prompts_against_inputs,
+    steps_against_features,
+)
 from benchmarks.timing import interleaved
 from benchmarks.trained import Calls, stacked_against_loop, structured_against_literal
 from iclkit.features import sample_attention_features
@@ -64,6 +70,7 @@ class Sizes:
     block: tuple[int, int]
     profile: tuple[int, int]
     dual: tuple[int, int]
+    mixing: tuple[int, int]
     targets: bool
 
 
@@ -77,6 +84,7 @@ FULL = Sizes(
     block=(100, 1_000),
     profile=(1_000, 4),
     dual=(4_096, 64),
+    mixing=(48, 80),
     targets=True,
 )
 QUICK = Sizes(
@@ -89,6 +97,7 @@ QUICK = Sizes(
     block=(10, 200),
     profile=(30, 4),
     dual=(256, 32),
+    mixing=(10, 12),
     targets=False,
 )
 
@@ -105,6 +114,7 @@ def all_rows(sizes: Sizes, threads: tuple[int, ...]) -> Iterator[Row]:
         yield from network_rows(sizes)
         yield from block_rows(sizes)
         yield from dual_rows(sizes)
+        yield from mixing_rows(sizes)
     yield from large_rows(sizes)
 
 
@@ -226,6 +236,24 @@ def dual_rows(sizes: Sizes) -> Iterator[Row]:
     yield _compared(sizes, f"{label}, pairs", matrix, target=8.0)
     steps = curve_against_steps(n_tokens)
     yield _compared(sizes, f"curve of {n_tokens} steps", steps, target=50.0)
+
+
+def mixing_rows(sizes: Sizes) -> Iterator[Row]:
+    """Compare MLP heads from Gram matrices with heads from explicit features."""
+    d, paper_d = sizes.mixing
+    linear = linear_against_features(d)
+    yield _compared(sizes, f"linear attention in dual form, d = {d}", linear, target=5.0)
+    steps = steps_against_features(d)
+    yield _compared(sizes, f"MLP head, sweep of steps, d = {d}", steps, target=2.0)
+    calls = prompts_against_inputs(paper_d, 1_000)
+    times = interleaved(calls, repeats=max(sizes.repeats, 3), warm_up=calls["ours"])
+    seconds = times["ours"].seconds, times["obvious"].seconds
+    label = f"1000 prompts, d = {paper_d}, without their inputs"
+    yield Row(label, 1, *seconds, seconds[1] / seconds[0], "x")
+    point = full_point(paper_d)
+    goal = 60.0 if sizes.targets else None
+    label = f"MLP head, full point, d = {paper_d}"
+    yield Row(label, 1, point, None, point, "CPU s", goal, side="below")
 
 
 def large_rows(sizes: Sizes) -> Iterator[Row]:

@@ -30,7 +30,7 @@ def test_the_quick_version_ends_well(quick):
 
 def test_solver_theory_and_networks_are_compared_with_equal_answers(quick):
     differences = [row["difference"] for row in quick[1]["rows"]]
-    assert sum(difference is not None for difference in differences) == 9
+    assert sum(difference is not None for difference in differences) == 11
     assert all(difference < 1e-6 for difference in differences if difference is not None)
 
 
@@ -50,12 +50,17 @@ def test_the_full_version_has_the_stated_targets():
         ("at least", 5.0),
         ("at least", 8.0),
         ("at least", 50.0),
+        ("at least", 5.0),
+        ("at least", 2.0),
+        ("at least", None),
+        ("below", 60.0),
         ("below", 30.0),
         ("below", 2.0),
     ]
     assert (FULL.dim, FULL.large, FULL.targets) == (80, (100, 20.0), True)
     assert FULL.block[0] == 100
     assert FULL.dual[0] == 4096
+    assert FULL.mixing[1] == 80
     assert FULL.n_points >= 10_000
 
 
