@@ -5,7 +5,7 @@
 (() => {
   const root = document.querySelector(".dual-diagram");
   if (!root) return;
-  const { clamp, each, format, scale, tens, frame, line, surround, key } = figureKit;
+  const { clamp, each, format, marks, scale, tens, frame, line, surround, key } = figureKit;
 
   const MOST = 12; // demonstrations
   const DRAWS = 20;
@@ -128,15 +128,6 @@
   each(Object.keys(KEYS[name]), (kind) => key(kind, KEYS[name][kind]))}</ul></div>`)}
 </div>${figureKit.words(AXES,
     each(Object.keys(CHOICES), (name) => figureKit.choice(name, NAMES[name], CHOICES[name])))}`;
-
-  // Marks of a linear axis, at most six.
-  const marks = (low, high, unit) => {
-    const rough = (high - low) / 5;
-    const ten = 10 ** Math.floor(Math.log10(rough));
-    const step = [1, 2, 5, 10].map((k) => k * ten).find((v) => v >= rough);
-    const found = range(Math.ceil(low / step), Math.floor(high / step));
-    return found.map((n) => [unit(n * step), format(n * step, 2)]);
-  };
 
   // A plot of values from low to high; draw(f, y) makes what is inside.
   const plot = (name, { across, title, low, high }, draw) => {

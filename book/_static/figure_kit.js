@@ -28,6 +28,17 @@ const figureKit = (() => {
     for (let n = Math.ceil(low); n <= high; n++) found.push([unit(10 ** n), tick(n)]);
     return found;
   };
+  // Marks of a linear axis, at most six.
+  const marks = (low, high, unit) => {
+    const rough = (high - low) / 5;
+    const ten = 10 ** Math.floor(Math.log10(rough));
+    const step = [1, 2, 5, 10].map((k) => k * ten).find((v) => v >= rough);
+    const found = [];
+    for (let n = Math.ceil(low / step); n <= high / step; n++) {
+      found.push([unit(n * step), format(n * step)]);
+    }
+    return found;
+  };
 
   // A slider over a list of stops; `whole` numbers only, if asked.
   const scale = (title, stops, whole) => ({
@@ -180,7 +191,7 @@ ${sliders(axes)}${choices && `<div class="pd-choice">${choices}</div>`}${entries
   };
 
   return Object.freeze({
-    clamp, round, each, format, tick, decades, scale, tens, frame, line, surround,
+    clamp, round, each, format, tick, decades, marks, scale, tens, frame, line, surround,
     key, choice, words, drag, run,
   });
 })();

@@ -30,6 +30,10 @@ const element = () => ({
   setCustomValidity(text) { this.validity = text; },
   reportValidity() { return this.validity === ""; },
   matches: () => true,
+  scrollIntoView() {},
+  getContext: () => ({
+    createImageData: (w, h) => ({ data: new Uint8ClampedArray(4 * w * h) }), putImageData() {},
+  }),
   get previousElementSibling() { return (this.before ||= element()); },
 });
 page.find = (selector) => (page.elements[selector] ||= element());

@@ -2,11 +2,10 @@
 
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from py_mini_racer import JSEvalException, mini_racer
+from py_mini_racer import mini_racer
 from scipy.integrate import dblquad, quad
 
 from iclkit.papers.linear_block import (
@@ -21,12 +20,11 @@ from iclkit.papers.linear_block import (
 )
 from iclkit.papers.linear_block.attention import attention_minima, optimal_attention
 from iclkit.papers.linear_block.gap import gap_bounds
+from tests.book.figures import BLOCK, built, numbers, style
 from tests.instances import PRIORS
 from tests.tolerances import IDENTITY, PRINTED, ROOT, SIGMAS
 
-STATIC = "book/_static"
-SCRIPTS = KIT, THEORY, WIDGET = ("figure_kit.js", "block_theory.js", "block_diagram.js")
-MAX_BYTES = 31_000  # of all scripts of the figure
+FIGURE, THEORY = BLOCK, BLOCK.theory
 TWO_MINIMA = RegressionPrior(np.eye(2), [2, 0], np.diag([0.2, 1]), 1, 4)
 # One wrong sign, factor, branch or argument each.
 PLANTED = [
@@ -55,21 +53,6 @@ PLANTED_DENSITY = [
     ("2 * k + 1 + a", "2 * k + a"),
     ("k * (k + a)", "k * (k - a)"),
 ]
-
-
-@pytest.fixture(scope="module")
-def source(request):
-    folder = request.config.rootpath / STATIC
-    texts = {name: (folder / name).read_text(encoding="ascii") for name in SCRIPTS}
-    page = request.config.rootpath / "tests/book/page.js"
-    return texts | {"page": page.read_text(encoding="ascii")}
-
-
-@pytest.fixture
-def js(source):
-    with mini_racer() as engine:
-        engine.eval(source[THEORY])
-        yield engine
 
 
 # ------------------------------------------------------------------ excess risks
@@ -330,54 +313,24 @@ def test_approximate_bayes_is_labelled_and_errs_as_the_page_says(js):
 # ------------------------------------------------------------------ the widget
 
 
-@pytest.fixture
-def page(source):
-    """The figure on a page without a browser."""
-    with mini_racer() as engine:
-        engine.eval(source["page"])
-        engine.eval('page.widget = ".block-diagram"')
-        for name in SCRIPTS:
-            engine.eval(source[name])
-        assert engine.eval("page.said.join()") == ""
-        yield engine
-
-
-def shown(page):
-    """The numbers under the plots, by name."""
-    text = page.eval('page.find(".pd-numbers").innerHTML')
-    found = re.findall(r"<span>(.*?) <b>(.*?)</b>", text)
-    return {name: float(value.replace("\u2212", "-")) for name, value in found}
-
-
 def test_numbers_follow_presets_sliders_and_exact_entry(page):
     page.eval('page.press("Figure 1")')
-    numbers = shown(page)
-    found = [numbers[name] for name in ("block", "attention", "one step from zero, GD-0", "gap")]
-    assert found == [2.727, 4.557, 4.837, 1.829]
-    assert (numbers["Bayes"], numbers["predicting zero"]) == (0, 10)
+    found = numbers(page)
+    risks = [found[name] for name in ("block", "attention", "one step from zero, GD-0", "gap")]
+    assert risks == [2.727, 4.557, 4.837, 1.829]
+    assert (found["Bayes"], found["predicting zero"]) == (0, 10)
     page.eval('page.press("Two minima")')
-    assert shown(page)["attention"] == 1.978
+    assert numbers(page)["attention"] == 1.978
     assert "recites" in page.eval('page.find(".pd-verdict").innerHTML')
-    assert "Bayes, approximate, too low" in shown(page)
+    assert "Bayes, approximate, too low" in numbers(page)
     page.eval('page.press("Loud noise")')
     assert "trivial bound" in page.eval('page.find(".pd-verdict").innerHTML')
     page.eval('page.press("No mean")')
-    assert shown(page)["gap"] == 0
+    assert numbers(page)["gap"] == 0
     page.eval('page.press("Figure 1"); page.slide("dim", 0)')
-    assert shown(page)["predicting zero"] == 6
+    assert numbers(page)["predicting zero"] == 6
     assert page.eval('page.type("context", "1")') == ""
-    assert shown(page)["trivial upper bound"] == pytest.approx(6 - 2 / 3, abs=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [("context", "2.5"), ("context", "0"), ("noise", "-1"), ("norm2", "x"), ("dim", "inf")],
-)
-def test_impossible_entries_are_refused_with_a_reason(page, name, text):
-    before = page.eval("location.hash")
-    message = page.eval(f'page.type("{name}", "{text}")')
-    assert re.search(r"[a-z].*: .* to ", message)
-    assert page.eval("location.hash") == before
+    assert numbers(page)["trivial upper bound"] == pytest.approx(6 - 2 / 3, abs=1e-3)
 
 
 def test_a_click_on_a_plot_sets_the_context(page):
@@ -385,77 +338,6 @@ def test_a_click_on_a_plot_sets_the_context(page):
     assert page.eval("location.hash").startswith("#block:context=1&")
     page.eval('page.click(".bd-gap", 340)')
     assert page.eval("location.hash").startswith("#block:context=1000&")
-
-
-def test_every_stop_of_a_slider_survives_in_the_address(page, source):
-    for name in ("context", "norm2", "noise", "dim", "ratio"):
-        stops = int(re.search(rf'id="pd-{name}" type="range" max="(\d+)"', built(page))[1])
-        assert stops >= 19
-        seen = set()
-        for step in range(stops + 1):
-            page.eval(f'page.slide("{name}", {step})')
-            seen.add(page.eval("location.hash"))
-            assert page.eval(f'page.find("#pd-{name}").value') == step
-        assert len(seen) == stops + 1
-    assert came_back(page, source) == page.eval("location.hash")
-
-
-def came_back(page, source):
-    """The address after a copy of the page was opened there and one choice was made again."""
-    with mini_racer() as engine:
-        engine.eval(source["page"])
-        engine.eval('page.widget = ".block-diagram"; root.scrollIntoView = () => {}')
-        engine.eval(f"location.hash = {json.dumps(page.eval('location.hash'))}")
-        for name in SCRIPTS:
-            engine.eval(source[name])
-        engine.eval('page.choose("lean", "first")')
-        return engine.eval("location.hash")
-
-
-def test_an_address_from_elsewhere_cannot_break_the_figure(source):
-    for text in ("#block:context=0&lean=up&dim=2.5&noise=-1", "#block:", "#other:context=3"):
-        with mini_racer() as engine:
-            engine.eval(source["page"])
-            engine.eval(f'page.widget = ".block-diagram"; location.hash = "{text}"')
-            for name in SCRIPTS:
-                engine.eval(source[name])
-            engine.eval('page.choose("lean", "all")')
-            start = "#block:context=10&norm2=5&noise=1&dim=5&ratio=1&lean=all"
-            assert engine.eval("location.hash") == start
-
-
-def built(page):
-    return page.eval("root.innerHTML")
-
-
-class _Labels(HTMLParser):
-    """Controls with and without a name."""
-
-    def __init__(self):
-        super().__init__()
-        self.fors, self.controls, self.inside = set(), [], 0
-
-    def handle_starttag(self, tag, attrs):
-        given = dict(attrs)
-        self.inside += tag == "label"
-        if tag == "label" and "for" in given:
-            self.fors.add(given["for"])
-        if tag in ("input", "select"):
-            self.controls.append((given.get("id"), self.inside > 0 or "aria-label" in given))
-
-    def handle_endtag(self, tag):
-        self.inside -= tag == "label"
-
-
-def test_every_control_has_a_name_and_works_without_a_mouse(page):
-    labels = _Labels()
-    labels.feed(built(page))
-    assert len(labels.controls) == 11
-    assert all(named or name in labels.fors for name, named in labels.controls)
-    text = built(page)
-    assert text.count('type="range"') == 5  # arrow keys, as the browser has it
-    assert set(re.findall(r"<button ([^>]*)>", text)) == {'type="button"'}
-    assert "tabindex" not in text
 
 
 def test_screen_readers_hear_the_numbers(page):
@@ -474,60 +356,11 @@ def test_screen_readers_hear_the_numbers(page):
 
 
 def test_curves_are_told_apart_by_dashes_and_labels(page, root):
-    style = (root / STATIC / "companion.css").read_text(encoding="utf-8")
     plot = page.eval('page.find(".bd-risk").innerHTML')
     for label in ("Bayes", "block", "attention", "GD-0"):
         assert f">{label}</text>" in plot
-    dashes = re.findall(r"\.block-diagram path:is\(\.(\w+), \.(\w+)\) \{ stroke-dasharray: ", style)
+    dashes = re.findall(
+        r"\.block-diagram path:is\(\.(\w+), \.(\w+)\) \{ stroke-dasharray: ", style(root)
+    )
     assert sorted(sum(dashes, ())) == ["attention", "bayes", "lower", "printed", "upper", "zero"]
     assert "NaN" not in plot + page.eval('page.find(".bd-gap").innerHTML')
-
-
-@pytest.mark.parametrize("preset", ["Table 1", "No mean", "Loud noise", "Two minima", "Reset"])
-def test_plots_of_all_presets_are_finite(page, preset):
-    page.eval(f'page.draws = true; page.press("{preset}")')
-    drawn = page.eval('page.find(".bd-risk").innerHTML + page.find(".bd-gap").innerHTML')
-    assert not re.search("NaN|Infinity|undefined", drawn)
-
-
-def test_scripts_are_small_and_need_no_network(source):
-    assert sum(len(source[name]) for name in SCRIPTS) < MAX_BYTES
-    for name in SCRIPTS:
-        assert not re.search(r"https?:|\bimport\b|\bfetch\b|\beval\b|\bexport\b", source[name])
-
-
-def test_scripts_leave_two_global_names(source):
-    with mini_racer() as engine:
-        before = engine.eval("Object.keys(globalThis).join()")
-        engine.eval("const document = { querySelector: () => null }")  # a page without the figure
-        for name in SCRIPTS:
-            engine.eval(source[name])
-        assert engine.eval("Object.keys(globalThis).join()") == before
-        text = "\n".join(source[name] for name in SCRIPTS)
-        for name in set(re.findall(r"^(?: {2})?const (\w+)", text, re.MULTILINE)):
-            if name in ("figureKit", "blockTheory"):
-                assert engine.eval(f"typeof {name}") == "object"
-            else:
-                with pytest.raises(JSEvalException):
-                    engine.eval(name)
-
-
-def test_the_page_stays_as_it_came_when_the_figure_fails(source):
-    with mini_racer() as engine:
-        engine.eval(source["page"])
-        engine.eval('page.widget = ".block-diagram"; root.innerHTML = "needs JavaScript"')
-        engine.eval(source[KIT])
-        engine.eval("const blockTheory = {}")
-        engine.eval(source[WIDGET])
-        assert engine.eval("root.innerHTML") == "needs JavaScript"
-        assert "not a function" in engine.eval("page.said.join()")
-
-
-def test_only_the_page_with_the_figure_loads_the_scripts(root):
-    notebooks = (root / "notebooks").glob("*.ipynb")
-    pages = {path.stem: path.read_text(encoding="utf-8") for path in notebooks}
-    parts = ['class=\\"block-diagram\\"', *(f"../_static/{name}" for name in SCRIPTS)]
-    for part in parts[:1] + parts[2:]:
-        assert [name for name, text in pages.items() if part in text] == ["02_linear_block"]
-    places = [pages["02_linear_block"].index(part) for part in parts]
-    assert places == sorted(places)

@@ -2,7 +2,6 @@
 
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -12,13 +11,11 @@ from scipy.stats import kstest
 from iclkit.papers import dual_kernel as dk
 from iclkit.papers.dual_kernel.errors import output_variance, relative_variance
 from iclkit.papers.dual_kernel.maps import feature_attention, feature_map
+from tests.book.figures import DUAL, built, numbers, run, style
 from tests.tolerances import IDENTITY, KS_P, ROOT, SIGMAS
 
-STATIC = "book/_static"
-SCRIPTS = KIT, THEORY, WIDGET = ("figure_kit.js", "dual_theory.js", "dual_diagram.js")
-MAX_BYTES = 31_000  # of all scripts of the figure
+FIGURE, THEORY = DUAL, DUAL.theory
 KINDS = ("positive", "hyperbolic", "trigonometric")
-SLIDERS = ("query", "temperature", "demos", "own", "left", "count", "draw")
 N_DRAWS = 20
 # One wrong sign, factor, branch or argument each.
 PLANTED = [
@@ -46,25 +43,6 @@ PLANTED_DRAWS = [
     ("Math.sqrt(-2 * Math.log(uniform()))", "Math.sqrt(-Math.log(uniform()))"),
     ("2 * Math.PI * uniform()", "Math.PI * uniform()"),
 ]
-
-
-@pytest.fixture(scope="module")
-def source(request):
-    folder = request.config.rootpath / STATIC
-    texts = {name: (folder / name).read_text(encoding="ascii") for name in SCRIPTS}
-    page = request.config.rootpath / "tests/book/page.js"
-    return texts | {"page": page.read_text(encoding="ascii")}
-
-
-@pytest.fixture
-def js(source):
-    with mini_racer() as engine:
-        engine.eval(source[THEORY])
-        yield engine
-
-
-def run(engine, code):
-    return json.loads(engine.eval(f"JSON.stringify({code})"))
 
 
 def close(got, want, relative, absolute):
@@ -291,41 +269,6 @@ def test_draws_show_a_planted_error(source, right, wrong):
 # ------------------------------------------------------------------ the widget
 
 
-@pytest.fixture
-def page(source):
-    """The figure on a page without a browser."""
-    with mini_racer() as engine:
-        start(engine, source)
-        yield engine
-
-
-def start(engine, source, address=""):
-    engine.eval(source["page"])
-    engine.eval('page.widget = ".dual-diagram"; root.scrollIntoView = () => {}')
-    engine.eval(f"location.hash = {json.dumps(address)}")
-    for name in SCRIPTS:
-        engine.eval(source[name])
-    assert engine.eval("page.said.join()") == ""
-
-
-RAISED = "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"
-PLAIN = str.maketrans("\u2212" + RAISED, "--0123456789")
-
-
-def number(text):
-    """A number as the page writes it, perhaps with a power of ten in raised digits."""
-    found = re.fullmatch(f"(?:(.*)\u00b7)?10([{RAISED}]+)", text)
-    if not found:
-        return float(text.translate(PLAIN))
-    return float((found[1] or "1").translate(PLAIN)) * 10.0 ** int(found[2].translate(PLAIN))
-
-
-def shown(page):
-    """The numbers under the plots, by name."""
-    text = page.eval('page.find(".pd-numbers").innerHTML')
-    return {name: number(v) for name, v in re.findall(r"<span>(.*?) <b>(.*?)</b>", text)}
-
-
 HOMES = [35, -102, 120, -17, -155, 68, -70, 153, 15, -122, 100, -37]
 SETTINGS = [
     {},
@@ -371,8 +314,8 @@ def test_numbers_of_the_page_are_those_of_the_library(source, changes):
     setting = DEFAULT | changes
     address = "#dual:" + "&".join(f"{name}={value}" for name, value in setting.items())
     with mini_racer() as engine:
-        start(engine, source, address)
-        numbers = shown(engine)
+        FIGURE.start(engine, source, address)
+        found = numbers(engine)
     lookup = described(setting)
     exact = wanted(lookup)
     if setting["keys"] == "centred":
@@ -393,8 +336,8 @@ def test_numbers_of_the_page_are_those_of_the_library(source, changes):
         "projections for an error of 0.05": max(1, np.ceil(variance / 0.05**2)),
     }
     for name, value in want.items():
-        assert numbers[name] == pytest.approx(value, rel=6e-4, abs=1e-12), name
-    assert len(numbers) == len(want) + 2
+        assert found[name] == pytest.approx(value, rel=6e-4, abs=1e-12), name
+    assert len(found) == len(want) + 2
 
 
 def test_predicted_error_is_that_of_the_draws_where_it_holds(source):
@@ -402,9 +345,9 @@ def test_predicted_error_is_that_of_the_draws_where_it_holds(source):
     for changes in ({}, {"kind": "positive", "keys": "centred"}, {"temperature": 10}):
         address = "&".join(f"{k}={v}" for k, v in ({"count": 1024} | changes).items())
         with mini_racer() as engine:
-            start(engine, source, f"#dual:{address}")
-            numbers = shown(engine)
-        assert 0.5 < numbers["error in 20 draws"] / numbers["predicted error"] < 1.5
+            FIGURE.start(engine, source, f"#dual:{address}")
+            found = numbers(engine)
+        assert 0.5 < found["error in 20 draws"] / found["predicted error"] < 1.5
 
 
 @pytest.mark.parametrize(
@@ -434,7 +377,7 @@ def test_extreme_settings_stay_finite(source, rng):
         for changes in ("count=1", "count=2&keys=centred", "normaliser=exact", "sees=demos"):
             address = f"#dual:temperature=0.1&demos=12&kind={kind}&{changes}"
             with mini_racer() as engine:
-                start(engine, source, address)
+                FIGURE.start(engine, source, address)
                 engine.eval('page.draws = true; page.slide("demos", 0)')
                 said = engine.eval('page.find(".pd-live").textContent')
                 text = said + engine.eval('page.find(".pd-table").innerHTML')
@@ -445,10 +388,10 @@ def test_extreme_settings_stay_finite(source, rng):
 def test_the_verdict_says_when_features_break(source):
     """Trigonometric features can give a negative sum of weights."""
     with mini_racer() as engine:
-        start(engine, source, "#dual:temperature=0.1&count=1&sees=demos")
+        FIGURE.start(engine, source, "#dual:temperature=0.1&count=1&sees=demos")
         for draw in range(N_DRAWS):
             engine.eval(f'page.slide("draw", {draw})')
-            negative = shown(engine)["normaliser, features / exact"] <= 0
+            negative = numbers(engine)["normaliser, features / exact"] <= 0
             said = engine.eval('page.find(".pd-live").textContent')
             assert ("normaliser of the features is negative" in said) == negative
             if negative:
@@ -488,78 +431,6 @@ def test_a_click_on_the_curve_sets_the_query(page):
     assert page.eval("location.hash").startswith("#dual:query=180&")
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [("query", "181"), ("temperature", "0"), ("demos", "1"), ("count", "2.5"), ("draw", "x")],
-)
-def test_impossible_entries_are_refused_with_a_reason(page, name, text):
-    before = page.eval("location.hash")
-    message = page.eval(f'page.type("{name}", "{text}")')
-    assert re.search(r"[a-z].*: .* to ", message)
-    assert page.eval("location.hash") == before
-    assert page.eval('page.type("query", "12.5")') == ""
-    assert page.eval("location.hash").startswith("#dual:query=12.5&")
-
-
-def built(page):
-    return page.eval("root.innerHTML")
-
-
-def test_every_stop_of_a_slider_survives_in_the_address(page, source):
-    for name in SLIDERS:
-        stops = int(re.search(rf'id="pd-{name}" type="range" max="(\d+)"', built(page))[1])
-        assert stops >= 10
-        seen = set()
-        for step in range(stops + 1):
-            page.eval(f'page.slide("{name}", {step})')
-            seen.add(page.eval("location.hash"))
-            assert page.eval(f'page.find("#pd-{name}").value') == step
-        assert len(seen) == stops + 1
-    with mini_racer() as engine:
-        start(engine, source, page.eval("location.hash"))
-        engine.eval('page.choose("labels", "wave")')
-        assert engine.eval("location.hash") == page.eval("location.hash")
-
-
-def test_an_address_from_elsewhere_cannot_break_the_figure(source):
-    for text in ("#dual:demos=0&kind=best&draw=2.5&own=7", "#dual:", "#other:query=3"):
-        with mini_racer() as engine:
-            start(engine, source, text)
-            engine.eval('page.choose("labels", "levels")')
-            want = "&".join(f"{k}={v}" for k, v in (DEFAULT | {"labels": "levels"}).items())
-            assert engine.eval("location.hash") == f"#dual:{want}"
-
-
-class _Labels(HTMLParser):
-    """Controls with and without a name."""
-
-    def __init__(self):
-        super().__init__()
-        self.fors, self.controls, self.inside = set(), [], 0
-
-    def handle_starttag(self, tag, attrs):
-        given = dict(attrs)
-        self.inside += tag == "label"
-        if tag == "label" and "for" in given:
-            self.fors.add(given["for"])
-        if tag in ("input", "select"):
-            self.controls.append((given.get("id"), self.inside > 0 or "aria-label" in given))
-
-    def handle_endtag(self, tag):
-        self.inside -= tag == "label"
-
-
-def test_every_control_has_a_name_and_works_without_a_mouse(page):
-    labels = _Labels()
-    labels.feed(built(page))
-    assert len(labels.controls) == 2 * len(SLIDERS) + 5
-    assert all(named or name in labels.fors for name, named in labels.controls)
-    text = built(page)
-    assert text.count('type="range"') == len(SLIDERS)  # arrow keys, as the browser has it
-    assert set(re.findall(r"<button ([^>]*)>", text)) == {'type="button"'}
-    assert "tabindex" not in text
-
-
 def test_screen_readers_hear_the_numbers(page):
     assert 'role="status" aria-live="polite"' in built(page)
     page.eval('page.draws = true; page.press("One odd label")')
@@ -578,61 +449,12 @@ def test_screen_readers_hear_the_numbers(page):
 
 
 def test_curves_are_told_apart_without_colour(page, root):
-    style = (root / STATIC / "companion.css").read_text(encoding="utf-8")
-    dashes = dict(re.findall(r"\.dual-diagram path\.(\w+) \{.*?stroke-dasharray: ([\d ]+);", style))
+    dashes = dict(
+        re.findall(r"\.dual-diagram path\.(\w+) \{.*?stroke-dasharray: ([\d ]+);", style(root))
+    )
     assert sorted(dashes) == ["band", "features", "without", "zero"]
     assert len(set(dashes.values())) == 4  # attention is the solid one
     page.eval('page.draws = true; page.press("Plain average")')
     assert page.eval('page.find(".dd-model").innerHTML').count('r="8"') == 6
     for token in "123456q":
         assert f">{token}</text>" in page.eval('page.find(".dd-weights").innerHTML')
-
-
-def test_nothing_moves_by_itself(source, root):
-    style = (root / STATIC / "companion.css").read_text(encoding="utf-8")
-    assert not re.search("transition|animation", style)
-    for name in SCRIPTS:
-        assert not re.search(r"setInterval|animate\(|\"smooth\"", source[name])
-
-
-def test_scripts_are_small_and_need_no_network(source):
-    assert sum(len(source[name]) for name in SCRIPTS) < MAX_BYTES
-    for name in SCRIPTS:
-        assert not re.search(r"https?:|\bimport\b|\bfetch\b|\beval\b|\bexport\b", source[name])
-
-
-def test_scripts_leave_two_global_names(source):
-    with mini_racer() as engine:
-        before = engine.eval("Object.keys(globalThis).join()")
-        engine.eval("const document = { querySelector: () => null }")  # a page without the figure
-        for name in SCRIPTS:
-            engine.eval(source[name])
-        assert engine.eval("Object.keys(globalThis).join()") == before
-        text = "\n".join(source[name] for name in SCRIPTS)
-        for name in set(re.findall(r"^(?: {2})?const (\w+)", text, re.MULTILINE)):
-            if name in ("figureKit", "dualTheory"):
-                assert engine.eval(f"typeof {name}") == "object"
-            else:
-                with pytest.raises(JSEvalException):
-                    engine.eval(name)
-
-
-def test_the_page_stays_as_it_came_when_the_figure_fails(source):
-    with mini_racer() as engine:
-        engine.eval(source["page"])
-        engine.eval('page.widget = ".dual-diagram"; root.innerHTML = "needs JavaScript"')
-        engine.eval(source[KIT])
-        engine.eval("const dualTheory = {}")
-        engine.eval(source[WIDGET])
-        assert engine.eval("root.innerHTML") == "needs JavaScript"
-        assert "not a function" in engine.eval("page.said.join()")
-
-
-def test_only_the_page_with_the_figure_loads_the_scripts(root):
-    notebooks = (root / "notebooks").glob("*.ipynb")
-    pages = {path.stem: path.read_text(encoding="utf-8") for path in notebooks}
-    parts = ['class=\\"dual-diagram\\"', *(f"../_static/{name}" for name in SCRIPTS)]
-    for part in parts[:1] + parts[2:]:
-        assert [name for name, text in pages.items() if part in text] == ["01_dual_kernel"]
-    places = [pages["01_dual_kernel"].index(part) for part in parts]
-    assert places == sorted(places)

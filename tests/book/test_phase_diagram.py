@@ -6,17 +6,16 @@ import re
 import numpy as np
 import pytest
 from matplotlib import colormaps, colors
-from py_mini_racer import JSEvalException, mini_racer
+from py_mini_racer import mini_racer
 
 from iclkit.papers.phase_transition import effective_ridge, learning_curve
+from tests.book.figures import KIT, PHASE
 from tests.iclkit.papers.phase_transition.test_theory import REFERENCE
 from tests.tolerances import IDENTITY, PRINTED, ROOT
 
-STATIC = "book/_static"
-SCRIPTS = KIT, THEORY, WIDGET = ("figure_kit.js", "phase_theory.js", "phase_diagram.js")
+FIGURE, THEORY = PHASE, PHASE.theory
 NAMES = ["alpha", "kappa", "tau", "rho", "penalty"]
 NAMED = ("STEPS", "STRIP")  # numbers that the axes of the widget are made of
-MAX_BYTES = 31_000  # of all scripts of the figure
 # One wrong sign, factor, branch or argument each.
 PLANTED = [
     ("b >= 0 ? large : c / large", "b >= 0 ? large : large"),
@@ -30,19 +29,6 @@ PLANTED = [
     ("c * (2 - g - c)", "c * (1 - g - c)"),
     ("idg * kept ** 2", "idg * kept"),
 ]
-
-
-@pytest.fixture(scope="module")
-def source(request):
-    folder = request.config.rootpath / STATIC
-    return {name: (folder / name).read_text(encoding="ascii") for name in SCRIPTS}
-
-
-@pytest.fixture
-def js(source):
-    with mini_racer() as engine:
-        engine.eval(source[THEORY])
-        yield engine
 
 
 def literal(values):
@@ -165,7 +151,7 @@ def test_regime(js, ratios, word):
 
 
 def test_every_regime_has_its_sentence(source):
-    sentences = source[WIDGET].split("const VERDICTS = {")[1].split("};")[0]
+    sentences = source[FIGURE.widget].split("const VERDICTS = {")[1].split("};")[0]
     named = re.findall(r'^ {4}"?([a-z ]+)"?:', sentences, flags=re.MULTILINE)
     assert set(named) == {word for _, word in REGIMES}
 
@@ -176,32 +162,13 @@ def test_pool_errors_peak_at_as_many_prompts_as_the_pool_can_use():
     assert tau[learning_curve(1e6, 0.3, tau, 0.01).idg.argmax()] == pytest.approx(0.3, abs=2e-3)
 
 
-def test_scripts_are_small_and_need_no_network(source):
-    assert sum(len(source[name]) for name in SCRIPTS) < MAX_BYTES
-    for text in source.values():
-        assert not re.search(r"https?:|\bimport\b|\bfetch\b|\beval\b|\bexport\b", text)
-
-
-def test_scripts_leave_two_global_names(js, source):
-    before = js.eval("Object.keys(globalThis).join()")
-    js.eval("const document = { querySelector: () => null }")  # a page without the diagram
-    js.eval(source[KIT])
-    js.eval(source[WIDGET])
-    assert js.eval("Object.keys(globalThis).join()") == before
-    assert js.eval("typeof phaseTheory") == "object"
-    for name in re.findall(r"^(?: {2})?const (\w+)", "\n".join(source.values()), re.MULTILINE):
-        if name not in ("phaseTheory", "figureKit"):
-            with pytest.raises(JSEvalException):
-                js.eval(name)
-
-
 def test_every_stop_of_a_slider_survives_in_the_address(js, source):
     """Also what a click on the map sets: numbers are rounded, and ends may be rounded up.
 
     The mark on the map stands where the click was.
     """
-    steps, strip = (re.search(rf"const {n} = ([\d.]+);", source[WIDGET])[1] for n in NAMED)
-    part = source[WIDGET].split("\n  const axis")[1].split("\n  const NAMES")[0]
+    steps, strip = (re.search(rf"const {n} = ([\d.]+);", source[FIGURE.widget])[1] for n in NAMED)
+    part = source[FIGURE.widget].split("\n  const axis")[1].split("\n  const NAMES")[0]
     js.eval(source[KIT])
     js.eval("const { clamp, round, format, decades } = figureKit")
     js.eval(f"const STEPS = {steps}, STRIP = {strip}; const axis{part}")
@@ -215,17 +182,7 @@ def test_every_stop_of_a_slider_survives_in_the_address(js, source):
 
 
 def test_colours_are_those_of_cividis(source):
-    stops = source[WIDGET].split('"00224e')[1].split('"')[0].split()
+    stops = source[FIGURE.widget].split('"00224e')[1].split('"')[0].split()
     stops = ["00224e", *stops]
     map_ = colormaps["cividis"](np.linspace(0, 1, len(stops)))
     assert stops == [colors.to_hex(stop)[1:] for stop in map_]
-
-
-def test_only_the_page_with_the_diagram_loads_the_scripts(root):
-    notebooks = (root / "notebooks").glob("*.ipynb")
-    pages = {path.stem: path.read_text(encoding="utf-8") for path in notebooks}
-    parts = ['class=\\"phase-diagram\\"', *(f"../_static/{name}" for name in SCRIPTS)]
-    for part in parts[:1] + parts[2:]:
-        assert [name for name, text in pages.items() if part in text] == ["04_past_the_paper"]
-    places = [pages["04_past_the_paper"].index(part) for part in parts]
-    assert places == sorted(places)
