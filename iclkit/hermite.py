@@ -21,6 +21,7 @@ __all__ = [
     "ACTIVATIONS",
     "Function",
     "activation",
+    "checked",
     "coefficients",
     "derivative",
     "gaussian_mean",
@@ -37,6 +38,7 @@ _REACH = 14.0  # beyond it the normal density is below 1e-43
 _NODES = 400
 _STEP = 1e-5  # of central differences, in units of the argument
 _MOST = 60  # degree; 60! is still far from overflow
+_LARGEST = 1e100  # scale of an argument
 
 
 def _relu(z: Floats) -> Floats:
@@ -97,7 +99,7 @@ _FUNCTIONS: dict[str, tuple[Function, Function]] = {
 ACTIVATIONS = tuple(_FUNCTIONS)
 
 
-def activation(function: str | Function) -> Function:
+def activation(function: str | Function, *, name: str = "activation") -> Function:
     """Return the function that a name stands for; a callable is returned as it is.
 
     Parameters
@@ -105,6 +107,8 @@ def activation(function: str | Function) -> Function:
     function : str or callable
         One of ``relu, tanh, erf, gelu, softplus, sigmoid, silu, linear, abs``, or a function
         that maps an array to an array of the same shape.
+    name : str
+        What messages call it.
 
     Returns
     -------
@@ -123,7 +127,31 @@ def activation(function: str | Function) -> Function:
     >>> activation("relu")(np.array([-1.0, 2.0]))
     array([0., 2.])
     """
-    return _pair(function)[0]
+    return _pair(function, name)[0]
+
+
+def checked(function: str | Function, *, name: str = "activation") -> Function:
+    """Return `activation`, a callable with its values checked at every call.
+
+    Parameters
+    ----------
+    function : str or callable
+    name : str
+        What messages call it.
+
+    Returns
+    -------
+    callable
+        Raises a `ValueError` or `TypeError` where values have another shape than the arguments,
+        are not real numbers or not finite.
+
+    Examples
+    --------
+    >>> checked(np.square)(np.array([-1.0, 2.0]))
+    array([1., 4.])
+    """
+    known = activation(function, name=name)
+    return known if isinstance(function, str) else lambda z: _values(known, z, name)
 
 
 def derivative(function: str | Function) -> Function:
@@ -153,22 +181,22 @@ def derivative(function: str | Function) -> Function:
     return _pair(function)[1]
 
 
-def _pair(function: str | Function) -> tuple[Function, Function]:
+def _pair(function: str | Function, name: str = "activation") -> tuple[Function, Function]:
     if callable(function):
         return function, _central_difference(function)
     if not isinstance(function, str):
         kind = type(function).__name__
-        raise TypeError(f"activation must be a name or a callable, got {kind}")
+        raise TypeError(f"{name} must be a name or a callable, got {kind}")
     if function not in _FUNCTIONS:
         known = ", ".join(ACTIVATIONS)
-        raise ValueError(f"activation must be one of {known}, or a callable, got {function!r}")
+        raise ValueError(f"{name} must be one of {known}, or a callable, got {function!r}")
     return _FUNCTIONS[function]
 
 
 def _central_difference(function: Function) -> Function:
     def slope(z: Floats) -> Floats:
         wide = np.asarray(z, dtype=np.float64)
-        rise = function(wide + _STEP) - function(wide - _STEP)
+        rise = _values(function, wide + _STEP) - _values(function, wide - _STEP)
         return (rise / (2 * _STEP)).astype(z.dtype)
 
     return slope
@@ -212,15 +240,19 @@ def gaussian_mean(function: Function) -> float:
     >>> round(gaussian_mean(lambda z: z**4), 10)
     3.0
     """
+    if not callable(function):
+        raise TypeError(f"function must be a callable, got {type(function).__name__}")
     z, weight = _nodes()
     return float(weight @ _values(function, z))
 
 
-def _values(function: Function, z: Floats) -> Floats:
-    values = finite_array("values of the function", function(z), ndim=None)
+def _values(function: Function, z: Floats, name: str = "the function") -> Floats:
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not finite, see below
+        returned = function(z)
+    values = finite_array(f"values of {name}", returned, ndim=None, single=True)
     if values.shape != z.shape:
         raise ValueError(
-            f"the function must keep the shape of its argument, got {values.shape} "
+            f"{name} must keep the shape of its argument, got {values.shape} "
             f"from {z.shape}; write it for arrays"
         )
     return values
@@ -256,8 +288,11 @@ def polynomials(z: ArrayLike, degree: int) -> Floats:
     table[0] = 1
     if degree:
         table[1] = z
-    for j in range(1, degree):
-        table[j + 1] = z * table[j] - j * table[j - 1]
+    with np.errstate(over="ignore", invalid="ignore"):
+        for j in range(1, degree):
+            table[j + 1] = z * table[j] - j * table[j - 1]
+    if not np.isfinite(table[-1]).all():
+        raise ValueError(f"z must be moderate for degree {degree}, got {np.abs(z).max():g}")
     return table
 
 
@@ -396,6 +431,8 @@ def _expanded(
     scales = finite_array("scales", scales, ndim=1)
     if (scales < 0).any():
         raise ValueError(f"scales must be >= 0, got {scales.min():g}")
+    if scales.max() > _LARGEST:
+        raise ValueError(f"scales must be at most {_LARGEST:g}, got {scales.max():g}")
     z, weight = _nodes()
     table = polynomials(z, degree)
-    return _values(_pair(activation)[0], scales[:, None] * z), weight, table
+    return _values(_pair(activation)[0], scales[:, None] * z, "activation"), weight, table

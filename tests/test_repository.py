@@ -50,7 +50,7 @@ BENCH = [
     "book",
 ]
 NEUTRAL = {"rng"}  # streams know neither prompts nor tables
-GLUED = re.compile(r"\{glue:[a-z]*\}`[a-z]\w*(:[.,\d]*[a-z])?`")
+GLUED = re.compile(r"\{glue:[a-z]*\}`[a-z]\w*(:\+?[.,\d]*[a-z])?`")
 MAX_CELL_LINES = 30
 MAX_NOTEBOOK_FUNCTION_LINES = 10
 MAX_FILE_BYTES = 500_000

@@ -104,6 +104,8 @@ def embed(
     CorpusError
         If the encoder is missing or altered, or what it returns is not (n, size) finite numbers
         within the range of float16.
+    TypeError
+        If `texts` is not a sequence of strings, or `encoder` has no name, size or call.
     ValueError
         If `cache` exists and is not a folder.
 
@@ -115,6 +117,7 @@ def embed(
     at once never see half of one. Where the folder cannot be written, nothing is kept and the
     result is the same.
     """
+    _check_request(texts, encoder)
     folder = cache_folder(cache)
     key = _key(texts, encoder)
     rows = _stored(folder, key, (len(texts), encoder.size))
@@ -122,6 +125,18 @@ def embed(
         rows = _computed(texts, encoder)
         _store(folder, key, rows)
     return rows.astype(np.float32)
+
+
+def _check_request(texts: Sequence[str], encoder: Encoder) -> None:
+    if isinstance(texts, str | bytes) or not hasattr(texts, "__len__"):
+        raise TypeError(f"texts must be a sequence of str, got {type(texts).__name__}")
+    if other := {type(text).__name__ for text in texts if not isinstance(text, str)}:
+        raise TypeError(f"texts must hold str, got {', '.join(sorted(other))}")
+    if not (callable(encoder) and hasattr(encoder, "name") and hasattr(encoder, "size")):
+        raise TypeError(
+            f"encoder must be a callable with name and size, got {type(encoder).__name__}; "
+            "leave it out for the tier's own"
+        )
 
 
 def cache_folder(cache: str | os.PathLike[str] | None = None) -> Path | None:
@@ -145,11 +160,11 @@ def cache_folder(cache: str | os.PathLike[str] | None = None) -> Path | None:
     ValueError
         If what was asked for exists and is not a folder.
     """
+    if cache is not None and not isinstance(cache, str | os.PathLike):
+        raise TypeError(f"cache must be a path, got {type(cache).__name__}")
     asked = cache or os.environ.get(CACHE_VARIABLE) or None
     if asked is None:
         return _user_folder()
-    if not isinstance(asked, str | os.PathLike):
-        raise TypeError(f"cache must be a path, got {type(asked).__name__}")
     folder = Path(asked)
     if _is_file(folder):
         raise ValueError(f"cache must be a folder, got the file {folder}")
@@ -186,7 +201,7 @@ def _key(texts: Sequence[str], encoder: Encoder) -> str:
 
 def _computed(texts: Sequence[str], encoder: Encoder) -> Half:
     """Return fresh embeddings."""
-    rows = np.asarray(encoder(texts))
+    rows = _numbers(encoder(texts), encoder.name)
     shape = (len(texts), encoder.size)
     limit = float(np.finfo(np.float16).max)
     if rows.shape != shape or not (np.abs(rows) <= limit).all():  # NaN fails as well
@@ -195,6 +210,17 @@ def _computed(texts: Sequence[str], encoder: Encoder) -> Half:
             f"got shape {rows.shape}, largest {np.abs(rows).max(initial=0)}"
         )
     return rows.astype(np.float16)
+
+
+def _numbers(returned: Any, name: str) -> NDArray[Any]:
+    """Return what an encoder returned as an array of real numbers."""
+    try:
+        rows = np.asarray(returned)
+    except ValueError:
+        raise CorpusError(f"encoder {name}: must return rows of one length, got others") from None
+    if rows.dtype.kind not in "biuf":
+        raise CorpusError(f"encoder {name}: must return real numbers, got dtype {rows.dtype}")
+    return rows
 
 
 def _seal(key: str, rows: Half) -> NDArray[np.uint8]:

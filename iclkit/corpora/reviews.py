@@ -192,8 +192,18 @@ def _candidates(file: str, archives: Archives | None) -> list[Path]:
     """Return the paths at which an archive may lie."""
     if archives is None:
         return []
-    given = [archives] if isinstance(archives, str | os.PathLike) else list(archives)
+    given = [archives] if isinstance(archives, str | os.PathLike) else _listed(archives)
     return [Path(path) / file if Path(path).is_dir() else Path(path) for path in given]
+
+
+def _listed(archives: Sequence[str | os.PathLike[str]]) -> list[str | os.PathLike[str]]:
+    """Return several paths as a list, after checking that they are paths."""
+    given = list(archives) if np.iterable(archives) else [archives]
+    if other := [path for path in given if not isinstance(path, str | os.PathLike)]:
+        raise TypeError(
+            f"archives must be a path or a sequence of paths, got {type(other[0]).__name__}"
+        )
+    return given
 
 
 def _content(origin: Origin, path: Path) -> bytes:

@@ -20,8 +20,6 @@ from iclkit.nets.networks import Floats, Shapes, Weights, affine, linear_map
 
 __all__ = ["SoftmaxHeads"]
 
-_NAMES = ("W_Q", "W_K", "W_V", "A_V", "C_V", "A_K", "C_K")
-
 
 @dataclass(frozen=True)
 class SoftmaxHeads:

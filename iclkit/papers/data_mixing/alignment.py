@@ -17,7 +17,14 @@ from scipy import optimize
 
 from iclkit._checks import count, finite_array, instance, scalar
 from iclkit.papers.data_mixing.moments import Link, label_moments, spike_overlap
-from iclkit.papers.data_mixing.sources import Contexts, Source, mixture_weights, source_list
+from iclkit.papers.data_mixing.sources import (
+    Contexts,
+    Source,
+    magnitude,
+    mixture_weights,
+    prompts,
+    source_list,
+)
 
 __all__ = [
     "Alignment",
@@ -141,6 +148,7 @@ def _unit(direction: ArrayLike, d: int) -> Floats:
         raise ValueError(
             f"direction must be a vector other than zero of length {d}, got shape {vector.shape}"
         )
+    vector = vector / np.abs(vector).max()  # first, so that no square overflows or vanishes
     return vector / np.linalg.norm(vector)
 
 
@@ -306,6 +314,7 @@ def alignment_curve(
     strengths = finite_array("theta", theta, ndim=None)
     if (strengths < 0).any():
         raise ValueError(f"theta must be >= 0, got {strengths.min():g}")
+    magnitude("theta", float(strengths.max()))
     limit = _limit(link, noise, prompt_ratio, context_ratio)
     threshold = alignment_threshold(link, noise, prompt_ratio, context_ratio)
     signal, extra = limit.signal * strengths, limit.row * strengths
@@ -400,7 +409,7 @@ def gradient_matrix(contexts: Contexts) -> Floats:
     Demir and Dogan 2025, Lemma 4.11: the gradient is nearly this vector times the second layer;
     read as a matrix it is used here.
     """
-    instance("contexts", contexts, Contexts, "draw them with Source.sample")
+    prompts("contexts", contexts)
     first = (contexts.x * contexts.y[:, None]).T @ contexts.b[:, :-1] / len(contexts)
     return (first + first.T) / 2
 

@@ -17,7 +17,7 @@ from iclkit._checks import finite_array, instance, same_length
 from iclkit.papers.data_mixing.head import linear_path, norm_scale, readout_path, take_step
 from iclkit.papers.data_mixing.moments import moments
 from iclkit.papers.data_mixing.simulation import Draw
-from iclkit.papers.data_mixing.sources import Contexts, Source
+from iclkit.papers.data_mixing.sources import Contexts, Source, magnitude, row
 from iclkit.risk import Estimate
 
 __all__ = [
@@ -132,7 +132,7 @@ def relative_gain(after: ArrayLike, before: ArrayLike) -> Estimate:
     >>> relative_gain([0.8, 1.6], [1.0, 2.0]).value.__round__(12)
     0.2
     """
-    left, right = _pair(after, before)
+    left, right = _pair(after, before, ("after", "before"))
     base = float(right.mean())
     if not base > 0:
         raise ValueError(f"before must have a positive mean, got {base:g}")
@@ -140,9 +140,12 @@ def relative_gain(after: ArrayLike, before: ArrayLike) -> Estimate:
     return Estimate(1 - ratio, _mean(left - ratio * right).stderr / base)
 
 
-def _pair(first: ArrayLike, second: ArrayLike) -> tuple[Floats, Floats]:
-    left, right = finite_array("first", first, ndim=1), finite_array("second", second, ndim=1)
-    same_length(first=left, second=right)
+def _pair(
+    first: ArrayLike, second: ArrayLike, names: tuple[str, str] = ("first", "second")
+) -> tuple[Floats, Floats]:
+    left, right = (finite_array(*pair, ndim=1) for pair in zip(names, (first, second), strict=True))
+    same_length(**dict(zip(names, (left, right), strict=True)))
+    magnitude("largest value", float(max(np.abs(left).max(), np.abs(right).max())))
     if len(left) < 2:
         raise ValueError(f"n_seeds must be >= 2 for a standard error, got {len(left)}")
     return left, right
@@ -208,7 +211,7 @@ def fair_errors(
     New here.
     """
     instance("drawn", drawn, Draw, "make one with draw(setup, rng=...)")
-    steps = finite_array("step_sizes", np.atleast_1d(step_sizes), ndim=1)
+    steps = row("step_sizes", step_sizes)
     train, halves = drawn.train.mix(weights), _halves(drawn.test)
     fits = [linear_path(train, ridges, intercept=with_).predict for with_ in (True, False)]
     with_intercept, without = (_at_best(halves, [fit(half) for half in halves]) for fit in fits)
@@ -247,7 +250,7 @@ def _heads(drawn: Draw, weights: ArrayLike, steps: Floats, ridges: ArrayLike) ->
     """Return the answers of the head to validation and test prompts, per step size."""
     stage_one, train = drawn.stage_one.mix(weights), drawn.train.mix(weights)
     parts = [train, *_halves(drawn.test)]
-    sigma = hermite.activation(drawn.setup.activation)
+    sigma = hermite.checked(drawn.setup.activation)
     moved = take_step(drawn.head, norm_scale(stage_one), stage_one, parts, drawn.setup.activation)
     answers = []
     for step in steps:

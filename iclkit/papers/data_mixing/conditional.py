@@ -20,6 +20,7 @@ from iclkit import hermite
 from iclkit._checks import count, finite_array, generator, instance, scalar
 from iclkit.hermite import Function
 from iclkit.papers.data_mixing.head import PreActivations
+from iclkit.papers.data_mixing.sources import magnitude
 from iclkit.papers.data_mixing.surrogate import Expansion, expansion
 
 __all__ = ["ShiftedExpansion", "conditional_features", "inflation", "shifted_expansion"]
@@ -130,7 +131,7 @@ def _relu(shift: Floats, radius: Floats, degree: int) -> tuple[Floats, Floats]:
 def _by_quadrature(
     shift: Floats, radius: Floats, degree: int, activation: str | Function
 ) -> tuple[Floats, Floats]:
-    sigma = hermite.activation(activation)
+    sigma = hermite.checked(activation)
     nodes = _STEP * np.arange(-_HALF, _HALF + 1)
     weights = _STEP * np.exp(-nodes * nodes / 2) / np.sqrt(2 * np.pi)
     factors = hermite.polynomials(nodes, degree) * weights
@@ -197,7 +198,7 @@ def conditional_features(
     array([[4., 4.]])
     """
     instance("moved", moved, PreActivations, "make it with take_step")
-    eta = moved.start.dtype.type(scalar("step_size", step_size))
+    eta = moved.start.dtype.type(magnitude("step_size", step_size))
     parts = shifted_expansion(eta * moved.shift, moved.radius, degree, activation=activation)
     tiny = np.finfo(moved.start.dtype).tiny
     unit = moved.start / np.maximum(moved.radius, tiny).astype(moved.start.dtype)[:, None]
@@ -235,7 +236,7 @@ def inflation(
     -------
     (m,) array
         ``(E P(r tau g)^2 + c*_p(r)^2) / E sigma(r tau g)^2``: 1 at variance ``tau^2 = 1``, and
-        growing like ``tau^(2 p - 2)`` for relu.
+        growing like ``tau^(2 p - 2)`` for relu and even p >= 2.
 
     Raises
     ------
@@ -258,9 +259,10 @@ def inflation(
     """
     degree = count("degree", degree, low=0, high=60)
     tau = np.sqrt(_at_least_zero("variances", variances))
-    radius = scalar("radius", radius, open_=True)
+    magnitude("variances", float(tau.max()) ** 2)
+    radius = magnitude("radius", scalar("radius", radius, open_=True))
     parts = expansion(activation, degree, [radius])
-    sigma = hermite.activation(activation)
+    sigma = hermite.checked(activation)
     return np.array([_power_ratio(parts, sigma, radius, t) for t in tau])
 
 
@@ -277,4 +279,6 @@ def _power_ratio(parts: Expansion, sigma: Function, radius: float, tau: float) -
         lambda z: np.polynomial.hermite_e.hermeval(tau * z, polynomial) ** 2
     )
     true = hermite.gaussian_mean(lambda z: sigma(radius * tau * z) ** 2)
+    if not true > 0:
+        raise ValueError("variances must be > 0 where the activation vanishes at zero, got 0")
     return (held + noise**2) / true

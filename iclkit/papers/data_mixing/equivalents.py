@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize
 
 from iclkit import hermite
-from iclkit._checks import count, scalar
+from iclkit._checks import count
 from iclkit.papers.data_mixing.moments import Cell, Moments, moments
 from iclkit.papers.data_mixing.populations import (
     Populations,
@@ -22,7 +22,7 @@ from iclkit.papers.data_mixing.populations import (
     linear_populations,
     resolve,
 )
-from iclkit.papers.data_mixing.sources import Source, source_list
+from iclkit.papers.data_mixing.sources import Source, magnitude, source_list
 
 __all__ = [
     "BestMixture",
@@ -164,11 +164,12 @@ def linear_equivalent(
     (0.51556053, array([0.61159154, 0.41952952]))
     """
     law = moments(sources, weights, n_context=n_context)
-    n, penalty = count("n_prompts", n_prompts), scalar("ridge", ridge)
-    found = _equivalent(law, _linear_kernel(law, free=int(intercept)), n, penalty)
+    n, penalty, free = count("n_prompts", n_prompts), magnitude("ridge", ridge), bool(intercept)
+    found = _equivalent(law, _linear_kernel(law, free=int(free)), n, penalty)
     if not resolved:
         return found
-    return _resolved(linear_populations(law, intercept=intercept), found, n, penalty)
+    _resolvable(law, penalty)
+    return _resolved(linear_populations(law, intercept=free), found, n, penalty)
 
 
 def random_mlp_equivalent(
@@ -231,17 +232,25 @@ def random_mlp_equivalent(
     0.32790672
     """
     law = moments(sources, weights, n_context=n_context)
-    n, k, penalty = count("n_prompts", n_prompts), count("width", width), scalar("ridge", ridge)
-    found = _equivalent(law, _head_kernel(law, activation, k, free=int(intercept)), n, penalty)
+    n, k, penalty = count("n_prompts", n_prompts), count("width", width), magnitude("ridge", ridge)
+    free = bool(intercept)
+    found = _equivalent(law, _head_kernel(law, activation, k, free=int(free)), n, penalty)
     if not resolved:
         return found
-    return _resolved(head_populations(law, activation, k, intercept=intercept), found, n, penalty)
+    _resolvable(law, penalty)
+    return _resolved(head_populations(law, activation, k, intercept=free), found, n, penalty)
+
+
+def _resolvable(law: Moments, ridge: float) -> None:
+    """Raise where sources cannot be told apart by their leverages."""
+    if ridge == 0:
+        raise ValueError("ridge must be > 0 where sources are resolved, got 0; 1e-9 is near it")
+    if not (law.label_squares > 0).all():
+        raise ValueError("sources must have labels other than zero where they are resolved")
 
 
 def _resolved(parts: Populations, start: Equivalent, n: int, ridge: float) -> Equivalent:
     """Return the equivalent with one leverage per source, searched from the one without."""
-    if ridge == 0:
-        raise ValueError("ridge must be > 0 where sources are resolved, got 0; 1e-9 is near it")
     found = resolve(parts, n, ridge, (start.leverages[0], start.gamma * ridge / start.kappa))
     kept = float(parts.shares @ (1 / (1 + found.leverages)))
     return Equivalent(
@@ -310,9 +319,16 @@ def _equivalent(law: Moments, kernel: _Kernel, n: int, ridge: float) -> Equivale
     base = _readout_errors(law, kernel, learnt) + spill * room * (kernel.energies @ slope)
     mixture = float(law.weights @ base / factor)
     errors = base + mixture / n * spread
-    leverage = kappa / ridge - 1 if ridge else (np.inf if kappa else _exact_leverage(kernel, n))
-    leverages = np.full(len(errors), leverage)
+    leverages = np.full(len(errors), _leverage(kernel, n, ridge, kappa, gamma))
     return Equivalent(float(errors.mean()), errors, mixture, kappa, gamma, leverages)
+
+
+def _leverage(kernel: _Kernel, n: int, ridge: float, kappa: float, gamma: float) -> float:
+    """Return ``kappa / ridge - 1`` without its cancellations."""
+    if ridge == 0:
+        return np.inf if kappa else _exact_leverage(kernel, n)
+    used = _degrees(kernel, gamma) + kernel.free
+    return used / (n - used) if used < n / 2 else kappa / ridge - 1
 
 
 def _exact_leverage(kernel: _Kernel, n: int) -> float:

@@ -8,6 +8,7 @@ matrices that serve every step size, activation and ridge.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -16,8 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import linalg
 
 from iclkit._checks import count, finite_array, generator, instance, same_length, scalar
-from iclkit.hermite import Function, activation, derivative
-from iclkit.papers.data_mixing.sources import Contexts
+from iclkit.hermite import Function, checked, derivative
+from iclkit.papers.data_mixing.sources import Contexts, prompts, row
 
 __all__ = [
     "Head",
@@ -56,6 +57,7 @@ def features(contexts: Contexts) -> Floats:
     ----------
     Demir and Dogan 2025: the read-out of linear attention is linear in this feature.
     """
+    instance("contexts", contexts, Contexts, "draw them with draw_mixture")
     return (contexts.x[:, :, None] * contexts.b[:, None, :]).reshape(len(contexts), -1)
 
 
@@ -88,6 +90,8 @@ def feature_gram(left: Contexts, right: Contexts) -> Floats:
     >>> feature_gram(one, one), features(one) @ features(one).T
     (array([[200.]]), array([[200.]]))
     """
+    for name, part in (("left", left), ("right", right)):
+        instance(name, part, Contexts, "draw them with draw_mixture")
     if left.d != right.d:
         raise ValueError(f"contexts must share one dimension, got {left.d} and {right.d}")
     gram = left.x @ right.x.T
@@ -97,13 +101,14 @@ def feature_gram(left: Contexts, right: Contexts) -> Floats:
 
 def squared_norms(contexts: Contexts) -> Floats:
     """Return the squared lengths of the attention features, ``|x|^2 |b|^2``, (n,)."""
+    instance("contexts", contexts, Contexts, "draw them with draw_mixture")
     x, b = contexts.x, contexts.b
     return np.einsum("nd,nd->n", x, x) * np.einsum("nd,nd->n", b, b)
 
 
 def norm_scale(contexts: Contexts) -> float:
     """Return the mean squared length of the attention features, the scale t of the first layer."""
-    return float(squared_norms(contexts).mean())
+    return float(squared_norms(prompts("contexts", contexts)).mean())
 
 
 class Head(NamedTuple):
@@ -164,12 +169,16 @@ class PreActivations(NamedTuple):
 
     def at(self, step_size: float) -> Floats:
         """Return the pre-activations after a step, (n, width)."""
-        if step_size == 0:
+        step = scalar("step_size", step_size, low=-np.inf)
+        if step == 0:
             return self.start
-        return self.start + self.start.dtype.type(step_size) * self.shift
+        with np.errstate(over="ignore"):  # infinite features are refused by `readout_path`
+            return self.start + self.start.dtype.type(step) * self.shift
 
 
 def _checked_head(head: Head, d: int) -> Head:
+    if not isinstance(head, tuple) or len(head) != 2:
+        raise TypeError(f"head must be a Head, got {type(head).__name__}; make it with draw_head")
     hidden = finite_array("hidden", head[0], ndim=2, single=True)
     readout = finite_array("readout", head[1], ndim=1, single=True)
     if hidden.shape != (len(readout), d * (d + 1)):
@@ -214,7 +223,7 @@ def gradient_weights(
         Half the mean squared error.
     """
     n, width = start.shape
-    answer = activation(activation_)(start) @ readout / np.sqrt(width)
+    answer = checked(activation_)(start) @ readout / np.sqrt(width)
     missing = (y - answer).astype(start.dtype)
     weights = derivative(activation_)(start)
     weights *= missing[:, None]
@@ -243,7 +252,7 @@ def stage_one_loss(
     ----------
     Demir and Dogan 2025, first stage of training.
     """
-    head = _checked_head(Head(hidden, readout), stage_one.d)
+    head = _checked_head(Head(hidden, readout), prompts("stage_one", stage_one).d)
     start = projections(head.hidden, stage_one)
     return gradient_weights(start, head.readout, stage_one.y, activation)[1]
 
@@ -280,7 +289,7 @@ def first_gradient(
     ----------
     Demir and Dogan 2025; the display is missing in the text that we could read, rebuilt.
     """
-    head = _checked_head(Head(hidden, readout), stage_one.d)
+    head = _checked_head(Head(hidden, readout), prompts("stage_one", stage_one).d)
     start = projections(head.hidden, stage_one)
     weights, _ = gradient_weights(start, head.readout, stage_one.y, activation)
     return weights.T @ features(stage_one)
@@ -327,7 +336,12 @@ def take_step(
     ----------
     Demir and Dogan 2025, first stage; the arrangement is ours.
     """
-    hidden, readout = _checked_head(head, stage_one.d)
+    hidden, readout = _checked_head(head, prompts("stage_one", stage_one).d)
+    if not np.iterable(others):
+        raise TypeError(f"others must be a sequence of Contexts, got {type(others).__name__}")
+    for part in others:
+        if prompts("others", part).d != stage_one.d:
+            raise ValueError(f"others must have dimension {stage_one.d}, got {part.d}")
     root = np.sqrt(scalar("scale", scale, open_=True)).astype(hidden.dtype)
     start = projections(hidden, stage_one) / root
     weights, _ = gradient_weights(start, readout, stage_one.y, activation)
@@ -360,6 +374,12 @@ class ReadoutPath(NamedTuple):
 
     def predict(self, features: Floats) -> Floats:
         """Return the answers to features (n, width), as (n_ridges, n)."""
+        features = finite_array("features", features, ndim=2, single=True)
+        if features.shape[1] != self.weights.shape[1]:
+            raise ValueError(
+                f"features must have {self.weights.shape[1]} columns as in training, "
+                f"got {features.shape[1]}"
+            )
         return self.weights @ features.T / np.sqrt(features.shape[1]) + self.intercepts[:, None]
 
 
@@ -400,18 +420,27 @@ def readout_path(
     matrix = finite_array("features", features, ndim=2, single=True)
     target = finite_array("y", y, ndim=1)
     same_length(features=matrix, y=target)
+    _squarable(matrix)
     means = matrix.mean(axis=0, dtype=np.float64) if intercept else np.zeros(matrix.shape[1])
     centre = target.mean() if intercept else 0.0
     scaled = (matrix - means.astype(matrix.dtype)) / np.sqrt(matrix.dtype.type(matrix.shape[1]))
-    weights = _fit(scaled, target - centre, _positive_ridges(ridges))
+    weights = _fit(scaled, target - centre, positive_ridges(ridges))
     return ReadoutPath(weights, centre - weights @ means / np.sqrt(matrix.shape[1]))
 
 
-def _positive_ridges(ridges: ArrayLike) -> Floats:
-    checked = finite_array("ridges", np.atleast_1d(ridges), ndim=1)
-    if (checked <= 0).any():
-        raise ValueError(f"ridges must be > 0, got {checked.min():g}; 1e-9 is nearly ridgeless")
-    return checked
+def _squarable(matrix: Floats) -> None:
+    """Raise where sums of squares might overflow."""
+    largest, bound = np.abs(matrix).max(), np.sqrt(np.finfo(matrix.dtype).max / matrix.size)
+    if largest > bound:
+        raise ValueError(f"features must be at most {bound:.0e}, got {largest:.0e}; step less far")
+
+
+def positive_ridges(ridges: ArrayLike) -> Floats:
+    """Return ridges as an array if all are positive and of moderate size."""
+    table = row("ridges", ridges)
+    if (table <= 0).any():
+        raise ValueError(f"ridges must be > 0, got {table.min():g}; 1e-9 is nearly ridgeless")
+    return table
 
 
 def _fit(matrix: Floats, y: Floats, ridges: Floats) -> Floats:
@@ -427,10 +456,31 @@ def _shifted_solves(gram: Floats, right: Floats, shifts: Floats) -> Floats:
     gram = gram.astype(np.float64, copy=False)
     if len(shifts) == 1:
         gram = gram + shifts[0] * np.eye(len(gram))
-        return linalg.solve(gram, right, assume_a="pos", check_finite=False)[None]
+        return stable_solve(gram, right)[None]
     values, vectors = linalg.eigh(gram, check_finite=False)
-    values = np.maximum(values, 0)
-    return (vectors @ ((vectors.T @ right)[:, None] / (values[:, None] + shifts))).T
+    values = shifted_spectrum(values, shifts)
+    return (vectors @ ((vectors.T @ right)[:, None] / values)).T
+
+
+_TOO_SMALL = "ridges must be above the rounding errors of the equations, got less; raise them"
+
+
+def stable_solve(matrix: Floats, right: Floats) -> Floats:
+    """Return the solution of a positive definite system, or say that the ridge is too small."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", linalg.LinAlgWarning)
+            return linalg.solve(matrix, right, assume_a="pos", check_finite=False)
+    except (linalg.LinAlgWarning, linalg.LinAlgError):
+        raise ValueError(_TOO_SMALL) from None
+
+
+def shifted_spectrum(values: Floats, shifts: Floats) -> Floats:
+    """Return eigenvalues plus shifts, (n, n_shifts), or say that the ridge is too small."""
+    shifted = np.maximum(values, 0)[:, None] + shifts
+    if shifted.min() <= np.finfo(np.float64).eps * shifted.max(axis=0).min():
+        raise ValueError(_TOO_SMALL)
+    return shifted
 
 
 class LinearPath(NamedTuple):
@@ -492,12 +542,12 @@ def linear_path(train: Contexts, ridges: ArrayLike, *, intercept: bool = False) 
     ----------
     Demir and Dogan 2025, linear baseline; intercept and dual form are ours.
     """
-    instance("train", train, Contexts, "draw it with draw_mixture or make it with summarise")
+    prompts("train", train)
     gram = feature_gram(train, train).astype(np.float64, copy=False)
     means = gram.mean(axis=0) if intercept else np.zeros(len(train))
     centre = float(train.y.mean()) if intercept else 0.0
     if intercept:
         gram = gram - means - means[:, None] + means.mean()
-    dual = _shifted_solves(gram, train.y - centre, len(train) * _positive_ridges(ridges))
+    dual = _shifted_solves(gram, train.y - centre, len(train) * positive_ridges(ridges))
     # Centred dual weights sum to zero, so the second mean of a new row drops out.
     return LinearPath(train, dual, means, np.full(len(dual), centre))

@@ -20,8 +20,15 @@ from scipy import linalg
 from iclkit import hermite
 from iclkit._checks import count, finite_array, instance, same_length, scalar
 from iclkit.hermite import Function
-from iclkit.papers.data_mixing.head import feature_gram, norm_scale, squared_norms
-from iclkit.papers.data_mixing.sources import Contexts
+from iclkit.papers.data_mixing.head import (
+    feature_gram,
+    norm_scale,
+    positive_ridges,
+    shifted_spectrum,
+    squared_norms,
+    stable_solve,
+)
+from iclkit.papers.data_mixing.sources import Contexts, magnitude, prompts
 
 __all__ = [
     "KernelPath",
@@ -41,6 +48,7 @@ _ACCURACY = 1e-10  # where the series may be further off, quadrature takes its p
 _REACH = 9.0  # beyond it the normal density is below 1e-17
 _NODES = 48
 _BATCH = 512  # entries of quadrature at one time
+_LARGEST = 1e100  # variance: products of two must not overflow
 _FLAT = 1e-9  # size, relative to the link, below which a coefficient is zero by quadrature
 
 
@@ -102,11 +110,11 @@ def gaussian_product(
     >>> gaussian_product([[1.0]], [1.0], [1.0], activation="tanh").round(6)  # E tanh^2
     array([[0.394294]])
     """
-    function = hermite.derivative(activation) if slope else hermite.activation(activation)
+    function = hermite.derivative(activation) if slope else hermite.checked(activation)
     variances = _variances(left, "left"), _variances(right, "right")
     cosine, left, right = _correlation(covariance, *variances)
     if isinstance(activation, str) and activation in _CLOSED:
-        return _CLOSED[activation][slope](cosine, left, right)
+        return _CLOSED[activation][bool(slope)](cosine, left, right)
     return _by_series(function, cosine, left, right)
 
 
@@ -114,6 +122,8 @@ def _variances(values: ArrayLike, name: str) -> Floats:
     checked = finite_array(name, values, ndim=1)
     if (checked < 0).any():
         raise ValueError(f"{name} must hold variances >= 0, got {checked.min():g}")
+    if (checked > _LARGEST).any():
+        raise ValueError(f"{name} must hold variances up to {_LARGEST:g}, got {checked.max():g}")
     return checked
 
 
@@ -353,7 +363,7 @@ def wide_layer(
     >>> bool((after > before).all())
     True
     """
-    instance("stage_one", stage_one, Contexts, "draw it with draw_mixture or use summarise")
+    prompts("stage_one", stage_one)
     hermite.activation(activation)
     scale = norm_scale(stage_one) if scale is None else scale
     start = WideLayer(activation, scalar("scale", scale, open_=True), None, np.zeros((1, 1)))
@@ -378,9 +388,17 @@ def _pull(layer: WideLayer, stage_one: Contexts) -> Floats:
         activation=layer.activation,
         slope=True,
     )
-    values, vectors = linalg.eigh(slopes * np.outer(stage_one.y, stage_one.y), check_finite=False)
-    kept = values > 1e-14 * values.max(initial=0.0)
-    return vectors[:, kept] * np.sqrt(values[kept])
+    return _root(slopes * np.outer(stage_one.y, stage_one.y))
+
+
+def _root(matrix: Floats) -> Floats:
+    """Return R with ``R R^T`` equal to a positive semidefinite matrix up to rounding."""
+    shift = 1e-13 * np.trace(matrix)
+    factor, failed = linalg.lapack.dpotrf(matrix + shift * np.eye(len(matrix)), lower=1, clean=1)
+    if not failed:
+        return np.asarray(factor)
+    values, vectors = linalg.eigh(matrix, check_finite=False)
+    return vectors * np.sqrt(np.maximum(values, 0))
 
 
 class KernelPath(NamedTuple):
@@ -445,13 +463,18 @@ def kernel_path(layer: WideLayer, train: Contexts, ridges: ArrayLike) -> KernelP
     True
     """
     instance("layer", layer, WideLayer, "make one with wide_layer")
-    instance("train", train, Contexts, "draw it with draw_mixture or make it with summarise")
-    checked = finite_array("ridges", np.atleast_1d(ridges), ndim=1)
-    if (checked <= 0).any():
-        raise ValueError(f"ridges must be > 0, got {checked.min():g}; 1e-9 is nearly ridgeless")
-    values, vectors = linalg.eigh(layer.kernel(train, train), check_finite=False)
-    filters = 1 / (np.maximum(values, 0) + len(train) * checked[:, None])
-    return KernelPath(layer, train, (filters * (vectors.T @ train.y)) @ vectors.T)
+    shifts = len(prompts("train", train)) * positive_ridges(ridges)
+    return KernelPath(layer, train, _solves(layer.kernel(train, train), train.y, shifts))
+
+
+def _solves(kernel: Floats, y: Floats, shifts: Floats) -> Floats:
+    """Return ``(kernel + shift I)^-1 y`` for all shifts, (n_shifts, n)."""
+    if len(shifts) == 1:
+        kernel.flat[:: len(kernel) + 1] += shifts[0]
+        return stable_solve(kernel, y)[None]
+    values, vectors = linalg.eigh(kernel, check_finite=False)
+    filters = 1 / shifted_spectrum(values, shifts)
+    return (filters.T * (vectors.T @ y)) @ vectors.T
 
 
 # ------------------------------------------------------------------ information exponent
@@ -555,5 +578,5 @@ def gradient_signal(
         raise ValueError(f"task_moment must be square, got shape {moment.shape}")
     slope = float(hermite.coefficients(link, 1)[1])
     energy = hermite.gaussian_mean(lambda z: hermite.activation(link)(z) ** 2)
-    last = slope * (energy + scalar("noise", noise) ** 2) * mean
+    last = slope * (energy + magnitude("noise", noise) ** 2) * mean
     return np.column_stack([slope**2 * moment, last])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,8 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from iclkit import hermite
-from iclkit._checks import count, finite_array, scalar
-from iclkit.papers.data_mixing.sources import Source, mixture_weights, source_list
+from iclkit._checks import count, finite_array
+from iclkit.papers.data_mixing.sources import Source, magnitude, mixture_weights, source_list
 
 __all__ = [
     "Cell",
@@ -34,6 +35,7 @@ Link = str | Callable[[Floats], Floats]
 
 _STEP = 0.25  # of the trapezoidal rules in a logarithm; their error is below exp(-2 pi^2 / step)
 _REACH = 90.0  # the slowest integrand falls like exp(-|v| / 2)
+_NEVER = 1e-25  # probability below which an overlap is left out
 _SAME = 1e-9  # sine of the angle below which two directions are one
 
 
@@ -100,10 +102,11 @@ def label_moments(link: Link, noise: float, *, scale: ArrayLike = 1.0) -> LabelM
     >>> round(float(law.slope), 9), round(float(law.square), 9)
     (0.5, 0.5)
     """
-    phi, variance = hermite.activation(link), scalar("noise", noise) ** 2
+    phi, variance = hermite.checked(link, name="link"), magnitude("noise", noise) ** 2
     scales = finite_array("scale", scale, ndim=None)
     if (scales <= 0).any():
         raise ValueError(f"scale must be > 0, got {scales.min():g}")
+    magnitude("scale", float(scales.max()))
     power = [_hermite_means(phi, order, scales) for order in (1, 2, 3, 4)]
     slope, square = power[0][1], power[1][0]
     return LabelMoments(
@@ -171,6 +174,7 @@ def spike_overlap(theta: ArrayLike, d: int) -> Floats:
     theta = finite_array("theta", theta, ndim=None)
     if (theta < 0).any():
         raise ValueError(f"theta must be >= 0, got {theta.min():g}")
+    magnitude("theta", float(theta.max()))
     dim = count("d", d)
     if dim == 1:
         return np.ones(theta.shape)[()]
@@ -270,9 +274,7 @@ def _isotropic_parts(source: Source, basis: Floats, n_context: int) -> _Parts:
 def _spiked_parts(source: Source, basis: Floats, n_context: int) -> _Parts:
     """Return the moments for inputs with a spike: means over the overlap p of task and spike."""
     stretch, g = 1 + source.theta_x, basis.T @ source.gamma_x
-    p, mass = _overlap_law(source.theta_xi, source.d)
-    spread = (1 + source.theta_x * p) / stretch
-    law = label_moments(source.link, source.noise, scale=np.sqrt(spread))
+    p, mass, law = _overlap_labels(source)
     share, rest = 1 / n_context, 1 - 1 / n_context
     along = stretch * p  # squared entries of Cov(x) a / sqrt(stretch), on the spike and off it
     off = (1 - p) / (stretch * max(source.d - 1, 1))
@@ -294,6 +296,16 @@ def _spiked_parts(source: Source, basis: Floats, n_context: int) -> _Parts:
         square=float(mass @ law.square),
         mean=float(mass @ law.mean),
     )
+
+
+@lru_cache(maxsize=16)  # the same for all mixtures; a source is frozen and hashed by identity
+def _overlap_labels(source: Source) -> tuple[Floats, Floats, LabelMoments]:
+    """Return overlaps of task and input spike, their probabilities and the label moments."""
+    p, mass = _overlap_law(source.theta_xi, source.d)
+    kept = mass > _NEVER
+    p, mass = p[kept], mass[kept]
+    spread = (1 + source.theta_x * p) / (1 + source.theta_x)
+    return p, mass, label_moments(source.link, source.noise, scale=np.sqrt(spread))
 
 
 def _split(along: Any, off: Any, g: Floats) -> Floats:

@@ -110,7 +110,7 @@ def norm_variance(source: Source, *, n_context: int) -> float:
     if source.theta_x > 0 or np.any(source.mu_x):
         raise ValueError("source must have isotropic inputs without mean, got another law")
     d, size = source.d, count("n_context", n_context)
-    table = _label_table(hermite.activation(source.link), source.noise)
+    table = _label_table(hermite.checked(source.link, name="link"), source.noise)
 
     def mean(factors: str) -> float:
         return _mean_of_means(factors, table, size)

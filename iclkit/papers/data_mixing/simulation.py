@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iclkit._checks import count, finite_array, generator, instance
-from iclkit.hermite import Function, activation
+from iclkit._checks import count, generator, instance
+from iclkit.hermite import Function, activation, checked
 from iclkit.papers.data_mixing.head import (
     Head,
     PreActivations,
@@ -30,6 +30,7 @@ from iclkit.papers.data_mixing.sources import (
     Source,
     draw_pools,
     join,
+    row,
     source_list,
 )
 
@@ -37,6 +38,7 @@ __all__ = ["Draw", "FeatureMap", "Setup", "draw", "run", "simulate"]
 
 Floats = NDArray[Any]
 FeatureMap = Callable[[Floats, Floats], Floats]
+_OWN_NAMES = frozenset({"linear", "linear_intercept", "constant", "spread", "tail"})
 
 
 class Setup(NamedTuple):
@@ -154,14 +156,14 @@ def run(
     ----------
     Demir and Dogan 2025, experiments; per source their appendix.
     """
-    setup = drawn.setup
-    steps = finite_array("step_sizes", np.atleast_1d(step_sizes), ndim=1)
+    setup = instance("drawn", drawn, Draw, "make one with draw(setup, rng=...)").setup
+    steps = row("step_sizes", step_sizes)
     stage_one, train = drawn.stage_one.mix(weights), drawn.train.mix(weights)
     moved = take_step(
         drawn.head, norm_scale(stage_one), stage_one, [train, drawn.test], setup.activation
     )
     score = _scorer(drawn.test, len(drawn.train.pools))
-    maps = feature_maps or {"network": network_features(setup.activation)}
+    maps = checked_maps(feature_maps) or {"network": network_features(setup.activation)}
     table = {
         name: np.array([score(_answers(feature, moved, step, train, ridges)) for step in steps])
         for name, feature in maps.items()
@@ -174,8 +176,18 @@ def run(
 
 def network_features(function: str | Function) -> FeatureMap:
     """Return the feature map of the network itself: the activation of the pre-activations."""
-    sigma = activation(function)
+    sigma = checked(function)
     return lambda z, _: sigma(z)
+
+
+def checked_maps(maps: Mapping[str, FeatureMap] | None) -> Mapping[str, FeatureMap]:
+    """Return feature maps if they are callables under names that are free, {} for None."""
+    table = {} if maps is None else maps
+    if not isinstance(table, Mapping) or not all(callable(f) for f in table.values()):
+        raise TypeError(f"feature_maps must map names to callables, got {type(maps).__name__}")
+    if taken := set(table) & _OWN_NAMES:
+        raise ValueError(f"feature_maps must leave the name {sorted(taken)[0]!r} to its model")
+    return table
 
 
 def _answers(

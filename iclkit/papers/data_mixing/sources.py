@@ -7,6 +7,7 @@ and kept in O(n_context + d) numbers, and the context itself is never made.
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -24,13 +25,21 @@ __all__ = [
     "draw_mixture",
     "draw_pools",
     "join",
+    "magnitude",
     "mixture_weights",
+    "prompts",
+    "row",
     "source_list",
     "summarise",
 ]
 
 Floats = NDArray[Any]
 _SUM_SLACK = 1e-9  # by which weights may miss one
+_LARGEST = 1e30  # of ridges and the like
+_LOUDEST = 1e15  # of noises, spikes and means: eighth powers of labels stay finite
+_LONGEST = {"float64": 1e35, "float32": 1e8}  # of entries of contexts: so do squared features
+_WIDEST = 10**7  # dimension
+_PROBES = np.array([-1.5, -0.5, 0.5, 1.5])  # where a link is tried before it is used
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +63,17 @@ class Contexts:
     y: Floats
     source: NDArray[np.int64]
 
+    def __post_init__(self) -> None:
+        for name in ("x", "b", "y", "source"):
+            object.__setattr__(self, name, _real(name, getattr(self, name)))
+        n, d = self.x.shape if self.x.ndim == 2 else (0, 0)
+        shapes = [part.shape for part in (self.x, self.b, self.y, self.source)]
+        if d == 0 or shapes != [(n, d), (n, d + 1), (n,), (n,)]:
+            raise ValueError(
+                "contexts must have x (n, d), b (n, d + 1), y (n,) and source (n,), got "
+                + ", ".join(map(str, shapes))
+            )
+
     def __len__(self) -> int:
         return self.y.shape[0]
 
@@ -65,7 +85,49 @@ class Contexts:
     def take(self, index: ArrayLike) -> Contexts:
         """Return the prompts at some positions, or where a mask is true."""
         rows = np.asarray(index)
+        rows = rows if rows.size else rows.astype(np.int64)
         return Contexts(self.x[rows], self.b[rows], self.y[rows], self.source[rows])
+
+
+def _real(name: str, values: ArrayLike) -> NDArray[Any]:
+    """Return finite numbers as an array: float32 and the integers of `source` stay."""
+    if np.size(values) == 0:
+        return np.asarray(values)
+    array = finite_array(name, values, ndim=None, single=True)
+    if name != "source":
+        bound = _LONGEST[array.dtype.name]
+        magnitude(f"largest entry of {name}", float(np.abs(array).max()), high=bound)
+        return array
+    whole = np.asarray(values)
+    if whole.dtype.kind not in "iu":
+        raise TypeError(f"source must hold integers, got dtype {whole.dtype}")
+    return whole
+
+
+def prompts(name: str, value: Contexts) -> Contexts:
+    """Return `value` if it holds prompts; the name is for the message."""
+    instance(name, value, Contexts, "draw it with draw_mixture or make it with summarise")
+    if len(value) == 0:
+        raise ValueError(f"{name} must hold prompts, got none")
+    return value
+
+
+def row(name: str, values: ArrayLike) -> Floats:
+    """Return a row of finite, moderate numbers; one number is a row of one."""
+    table = [values] if isinstance(values, numbers.Real) else values
+    checked = np.atleast_1d(finite_array(name, table, ndim=None))
+    if checked.ndim != 1:
+        raise ValueError(f"{name} must have 1 axes, got shape {checked.shape}")
+    magnitude(f"largest of {name}", float(np.abs(checked).max()))
+    return checked
+
+
+def magnitude(name: str, value: float, *, high: float = _LARGEST) -> float:
+    """Return `value` as a float from 0 to a size whose powers do not overflow."""
+    number = scalar(name, value)
+    if number > high:
+        raise ValueError(f"{name} must be at most {high:g}, got {number:g}; change units")
+    return number
 
 
 def join(parts: Sequence[Contexts]) -> Contexts:
@@ -82,9 +144,12 @@ def join(parts: Sequence[Contexts]) -> Contexts:
 
     Raises
     ------
-    ValueError
-        If there is none or the dimensions differ.
+    TypeError, ValueError
+        If there is none, one is no Contexts or the dimensions differ.
     """
+    parts = list(parts) if np.iterable(parts) else [parts]
+    for part in parts:
+        instance("parts", part, Contexts, "draw them with draw_mixture")
     dims = {part.d for part in parts}
     if len(dims) != 1:
         raise ValueError(f"parts must share one dimension, got {sorted(dims) or 'no part'}")
@@ -140,9 +205,11 @@ def summarise(
             "x must be (n, n_context, d) with y (n, n_context) and x_query (n, d), "
             f"got {x.shape}, {y.shape}, {x_query.shape}"
         )
-    first = np.einsum("nl,nld->nd", y, x) / x.dtype.type(y.shape[1])
-    b = np.column_stack([first, (y * y).mean(axis=1)])
-    return Contexts(x_query, b, y_query, np.full(len(y), source))
+    marked = count("source", source, low=0)
+    with np.errstate(over="ignore", invalid="ignore"):  # then b is not finite, and refused
+        first = np.einsum("nl,nld->nd", y, x) / x.dtype.type(y.shape[1])
+        b = np.column_stack([first, (y * y).mean(axis=1)])
+    return Contexts(x_query, b, y_query, np.full(len(y), marked))
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,10 +267,10 @@ class Source:
     mu_x: Any = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        count("d", self.d)
-        hermite.activation(self.link)
+        count("d", self.d, high=_WIDEST)
+        hermite.checked(self.link, name="link")(_PROBES)
         for name in ("noise", "theta_xi", "theta_x"):
-            object.__setattr__(self, name, scalar(name, getattr(self, name)))
+            object.__setattr__(self, name, magnitude(name, getattr(self, name), high=_LOUDEST))
         for name in ("gamma_xi", "gamma_x"):
             object.__setattr__(self, name, _direction(name, getattr(self, name), self.d))
         for name in ("mu_xi", "mu_x"):
@@ -245,7 +312,7 @@ class Source:
         ``u_i = a^T x_i`` alone, ``sum_i y_i x_i`` is Gaussian around its regression on the
         ``u_i``. The cost is O(n_context + d) a prompt instead of O(n_context d).
         """
-        n_context = count("n_context", n_context)
+        n_context, marked = count("n_context", n_context), count("marked", marked, low=0)
         task = self.tasks(n_prompts, rng=rng)
         x = self.inputs(n_prompts, rng=rng)
         y = self._labels(np.einsum("nd,nd->n", task, x), rng)
@@ -255,7 +322,7 @@ class Source:
     def _labels(self, products: Floats, rng: np.random.Generator) -> Floats:
         argument = products / np.sqrt(1 + self.theta_x)
         noise = self.noise * rng.standard_normal(products.shape)
-        return hermite.activation(self.link)(argument) + noise
+        return hermite.checked(self.link, name="link")(argument) + noise
 
     def _summaries(self, task: Floats, n_context: int, rng: np.random.Generator) -> Floats:
         image = task + self.theta_x * (task @ self.gamma_x)[:, None] * self.gamma_x
@@ -284,19 +351,25 @@ def _vector(name: str, value: ArrayLike | None, d: int, *, at: int | None) -> Fl
     vector = finite_array(name, value, ndim=1)
     if vector.shape != (d,):
         raise ValueError(f"{name} must have the source's dimension {d}, got shape {vector.shape}")
+    if at is None:
+        magnitude(f"largest entry of {name}", float(np.abs(vector).max()), high=_LOUDEST)
     return vector
 
 
 def _direction(name: str, value: ArrayLike | None, d: int) -> Floats:
     vector = _vector(name, value, d, at=0)
-    length = np.linalg.norm(vector)
-    if length == 0:
+    largest = np.abs(vector).max()
+    if largest == 0:
         raise ValueError(f"{name} must not be zero; leave it out for the first axis")
-    return vector / length
+    vector = vector / largest  # first, so that no square overflows or vanishes
+    return vector / np.linalg.norm(vector)
 
 
 def source_list(sources: Sequence[Source] | Source) -> tuple[Source, ...]:
     """Return one or several sources as a tuple, all of the same dimension."""
+    if not isinstance(sources, Source) and not np.iterable(sources):
+        kind = type(sources).__name__
+        raise TypeError(f"sources must be a sequence of Source, got {kind}; write [Source(d, ...)]")
     listed = (sources,) if isinstance(sources, Source) else tuple(sources)
     for source in listed:
         instance("sources", source, Source, "make one with Source(d, ...)")
@@ -311,7 +384,7 @@ def mixture_weights(weights: ArrayLike, n_sources: int) -> Floats:
     shares = finite_array("weights", weights, ndim=1)
     if len(shares) != n_sources:
         raise ValueError(f"weights must have one entry per source, {n_sources}, got {len(shares)}")
-    if (shares < 0).any() or abs(shares.sum() - 1) > _SUM_SLACK:
+    if (shares < 0).any() or (shares > 2).any() or abs(shares.sum() - 1) > _SUM_SLACK:
         raise ValueError(f"weights must be >= 0 and sum to 1, got {shares.tolist()}")
     return shares
 

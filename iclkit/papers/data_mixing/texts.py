@@ -7,14 +7,14 @@ no text of pretraining; prompts are drawn from finite pools.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iclkit._checks import count, finite_array, generator, same_length, scalar
+from iclkit._checks import count, finite_array, generator, instance, same_length, scalar
 from iclkit.hermite import Function, activation
 from iclkit.papers.data_mixing.head import (
     Head,
@@ -23,11 +23,19 @@ from iclkit.papers.data_mixing.head import (
     draw_head,
     linear_path,
     norm_scale,
+    positive_ridges,
     readout_path,
     take_step,
 )
-from iclkit.papers.data_mixing.simulation import FeatureMap
-from iclkit.papers.data_mixing.sources import Contexts, MixturePools, join, summarise
+from iclkit.papers.data_mixing.simulation import FeatureMap, checked_maps, network_features
+from iclkit.papers.data_mixing.sources import (
+    Contexts,
+    MixturePools,
+    join,
+    magnitude,
+    row,
+    summarise,
+)
 
 __all__ = [
     "RIDGES",
@@ -142,7 +150,7 @@ def prepare_texts(
     share = scalar("train_share", train_share, open_=True)
     if share >= 1:
         raise ValueError(f"train_share must be < 1, got {share:g}")
-    checked = {name: _checked_source(name, *source) for name, source in sources.items()}
+    checked = {name: _checked_source(name, source) for name, source in _items(sources)}
     _one_width(checked, count("d", d))
     orders = _orders([len(pool.y) for pool in checked.values()], generator(rng), aligned)
     pairs = zip(checked.items(), orders, strict=True)
@@ -153,10 +161,23 @@ def prepare_texts(
     return Texts(*({name: pair[part] for name, pair in ready.items()} for part in (0, 1)))
 
 
-def _checked_source(name: str, embeddings: ArrayLike, labels: ArrayLike) -> Pool:
+def _items(sources: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Iterable[tuple[str, Any]]:
+    if not isinstance(sources, Mapping):
+        got = type(sources).__name__
+        raise TypeError(f"sources must map languages to (embeddings, labels), got {got}")
+    return sources.items()
+
+
+def _checked_source(name: str, source: tuple[ArrayLike, ArrayLike]) -> Pool:
+    if not isinstance(source, Sequence) or len(source) < 2:
+        raise TypeError(
+            f"sources must map {name} to (embeddings, labels), got {type(source).__name__}"
+        )
+    embeddings, labels = source[:2]
     x = finite_array(f"embeddings of {name}", embeddings, ndim=2, single=True)
     y = finite_array(f"labels of {name}", labels, ndim=1)
     same_length(embeddings=x, labels=y)
+    magnitude(f"largest embedding or label of {name}", float(max(np.abs(x).max(), np.abs(y).max())))
     return Pool(x, y)
 
 
@@ -234,13 +255,17 @@ def with_label_noise(
     ValueError
         If the language is not there or the deviation is negative.
     """
-    pool = _pool(texts.train, language)
-    noise = scalar("deviation", deviation) * generator(rng).standard_normal(len(pool.y))
+    pool = _pool(_texts(texts).train, language)
+    noise = magnitude("deviation", deviation) * generator(rng).standard_normal(len(pool.y))
     return texts._replace(train=texts.train | {language: Pool(pool.x, pool.y + noise)})
 
 
+def _texts(texts: Texts) -> Texts:
+    return instance("texts", texts, Texts, "make them with prepare_texts")
+
+
 def _pool(pools: Mapping[str, Pool], language: str) -> Pool:
-    if language not in pools:
+    if not isinstance(language, str) or language not in pools:
         raise ValueError(f"language must be one of {', '.join(pools)}, got {language!r}")
     return pools[language]
 
@@ -301,6 +326,7 @@ def _prompts(
     pool: Pool, n_prompts: int, n_context: int, rng: np.random.Generator, *, sign_flip: bool
 ) -> Iterator[tuple[Floats, Floats]]:
     """Yield inputs (m, n_context + 1, d) and labels of blocks of prompts, the query first."""
+    instance("pool", pool, Pool, "take it from prepare_texts")
     n_prompts, size = count("n_prompts", n_prompts), count("n_context", n_context) + 1
     if size > len(pool.y):
         raise ValueError(
@@ -430,8 +456,8 @@ def source_statistics(
     ----------
     New here.
     """
-    _pool(texts.train, reference)
-    ridge = scalar("penalty", penalty)
+    _pool(_texts(texts).train, reference)
+    ridge = magnitude("penalty", penalty)
     tasks = {name: _task(pool, ridge) for name, pool in texts.train.items()}
     return {
         name: SourceStatistics(
@@ -555,7 +581,10 @@ def draw_study(
     ValueError
         If a language is not there or its pool is too small for a prompt.
     """
-    names, asked = tuple(languages), tuple(languages if tested is None else tested)
+    instance("plan", plan, Plan, "make one with Plan(n_context, n_prompts, width)")
+    _texts(texts)
+    names = _names("languages", languages)
+    asked = names if tested is None else _names("tested", tested)
     train = [_pool(texts.train, name) for name in names]
     test = [_pool(texts.test, name) for name in asked]
     first, second, validation = (
@@ -566,6 +595,17 @@ def draw_study(
     plain, mixed = (_tests(test, plan, seeds, shuffle=shuffle) for shuffle in (False, True))
     head = draw_head(train[0].x.shape[1], plan.width, rng=rng, single=True)
     return Study(plan, names, asked, first, second, validation, plain, mixed, head)
+
+
+def _names(name: str, values: Sequence[str]) -> tuple[str, ...]:
+    """Return names of languages: a sequence, not one string, of at least one."""
+    if isinstance(values, str) or not np.iterable(values):
+        got = type(values).__name__
+        raise TypeError(f"{name} must be a sequence of names, got {got}; write a tuple")
+    listed = tuple(values)
+    if not listed:
+        raise ValueError(f"{name} must hold at least one language, got none")
+    return listed
 
 
 def _pools(
@@ -600,10 +640,11 @@ class Training(NamedTuple):
 
 
 def _training(study: Study, weights: ArrayLike, only: Sequence[str] | None) -> Training:
+    instance("study", study, Study, "make one with draw_study")
     stages = (study.stage_one, study.stage_two, study.validation)
     mixed = [stage.mix(weights) for stage in stages]
     if only is not None:
-        kept = [study.languages.index(_known(study, name)) for name in only]
+        kept = [study.languages.index(_known(study, name)) for name in _names("only", only)]
         mixed = [part.take(np.isin(part.source, kept)) for part in mixed]
     if min(len(part) for part in mixed) < 2:
         raise ValueError("only must leave at least 2 prompts a stage; raise weights or n_prompts")
@@ -680,7 +721,7 @@ def _linear_answer(
 
     One Cholesky factor per ridge: for a handful of ridges cheaper than one eigendecomposition.
     """
-    penalties = finite_array("ridges", ridges, ndim=1) * norm_scale(train)
+    penalties = positive_ridges(ridges) * norm_scale(train)
     paths = [linear_path(train, [penalty]) for penalty in penalties]
     answers = np.concatenate([path.predict(validation) for path in paths])
     best = paths[_best(answers, validation.y)]
@@ -728,7 +769,7 @@ def pre_activations(
         If weights or names do not fit.
     """
     part = _training(study, weights, only)
-    others = [part.stage_two, part.validation, study.test, *([study.shuffled] * shuffled)]
+    others = [part.stage_two, part.validation, study.test, *([study.shuffled] * bool(shuffled))]
     scale = norm_scale(part.stage_one)
     return part, take_step(study.head, scale, part.stage_one, others, study.plan.activation)
 
@@ -780,11 +821,11 @@ def network_errors(
     ----------
     Demir and Dogan 2025, model and training.
     """
-    steps = finite_array("step_sizes", np.atleast_1d(step_sizes), ndim=1) * study.test.d**2
+    instance("study", study, Study, "make one with draw_study")
+    steps = row("step_sizes", step_sizes) * study.test.d**2
     part, moved = pre_activations(study, weights, only=only, shuffled=shuffled)
-    sigma = activation(study.plan.activation)
-    maps = feature_maps or {"network": lambda z, _: sigma(z)}
-    table = _spread(moved[2], steps)
+    maps = checked_maps(feature_maps) or {"network": network_features(study.plan.activation)}
+    table: dict[str, Any] = _spread(moved[2], steps)
     for name, feature in maps.items():
         rows = [_network_row(study, part, moved, feature, (step, ridges)) for step in steps]
         for suffix, errors in zip(("", "_shuffled"), zip(*rows, strict=True), strict=False):
@@ -811,7 +852,7 @@ def _network_row(
 def _spread(test: PreActivations, steps: Floats) -> dict[str, Floats]:
     received = [test.at(step) for step in steps]
     return {
-        "spread": np.array([float(z.std()) for z in received]),
+        "spread": np.array([float(z.std(dtype=np.float64)) for z in received]),
         "tail": np.array([float(np.mean(np.abs(z) > _FAR)) for z in received]),
     }
 
@@ -854,14 +895,29 @@ def error_rows(
     >>> [rows[2][key] for key in ("model", "language", "share")]
     ['linear', 'mean', 0.5]
     """
-    names = (*study.tested, "mean")
+    names = (*instance("study", study, Study, "make one with draw_study").tested, "mean")
     rows = []
-    for model, values in errors.items():
-        if model in ("spread", "tail"):
-            continue
+    for model, values in _tables(errors, len(names) - 1).items():
         steps = [np.nan] if values.ndim == 1 else np.atleast_1d(step_sizes)
+        if len(steps) != len(np.atleast_2d(values)):
+            raise ValueError(f"step_sizes must fit {model}, {len(values)}, got {len(steps)}")
         for step, line in zip(steps, np.atleast_2d(values), strict=True):
             head = {**labels, "model": model, "step": float(step)}
             cells = zip(names, [*line, line.mean()], strict=True)
             rows += [head | {"language": name, "error": float(value)} for name, value in cells]
     return rows
+
+
+def _tables(errors: Mapping[str, Floats], n_tested: int) -> dict[str, Floats]:
+    """Return the errors of the models, each (n_tested,) or (n_steps, n_tested)."""
+    if not isinstance(errors, Mapping):
+        raise TypeError(f"errors must map models to arrays, got {type(errors).__name__}")
+    models = {name: values for name, values in errors.items() if name not in ("spread", "tail")}
+    tables = {name: finite_array(f"errors of {name}", v, ndim=None) for name, v in models.items()}
+    for name, table in tables.items():
+        if table.ndim not in (1, 2) or table.shape[-1] != n_tested:
+            raise ValueError(
+                f"errors of {name} must have one column per tested language, {n_tested}, "
+                f"got shape {table.shape}"
+            )
+    return tables

@@ -20,6 +20,7 @@ from iclkit.papers.data_mixing.head import (
     draw_head,
     features,
     linear_path,
+    positive_ridges,
     readout_path,
 )
 from iclkit.papers.data_mixing.moments import moments
@@ -92,7 +93,7 @@ def trial(
     (2, 2, 2)
     """
     listed, table = source_list(sources), finite_array("mixtures", mixtures, ndim=2)
-    size = count("n_prompts", n_prompts)
+    size, penalties = count("n_prompts", n_prompts), positive_ridges(ridges)
     pools = draw_pools(listed, size, n_context, rng=generator(rng))
     test = join(draw_pools(listed, count("n_test", n_test), n_context, rng=rng).pools)
     head = None if width is None else draw_head(listed[0].d, width, rng=rng, single=True)
@@ -100,10 +101,10 @@ def trial(
     def answers(weights: Floats) -> Floats:
         train = pools.mix(weights)
         if head is None:
-            return linear_path(train, ridges, intercept=intercept).predict(test)
+            return linear_path(train, penalties, intercept=intercept).predict(test)
         trace = moments(listed, weights, n_context=n_context).trace
         seen, fresh = (_neurons(part, head, trace, activation) for part in (train, test))
-        fits = (readout_path(seen, train.y, r, intercept=intercept) for r in np.atleast_1d(ridges))
+        fits = (readout_path(seen, train.y, r, intercept=intercept) for r in penalties)
         return np.concatenate([fit.predict(fresh) for fit in fits])  # a few: no eigenvectors
 
     missed = np.array(
@@ -115,5 +116,5 @@ def trial(
 def _neurons(prompts: Contexts, head: Head, trace: float, activation: str | Function) -> Floats:
     """Return what the second layer reads, (n, width) in float32."""
     rows = features(prompts).astype(np.float32)
-    sigma: Any = hermite.activation(activation)
+    sigma: Any = hermite.checked(activation)
     return sigma(rows @ head.hidden.T / np.float32(np.sqrt(trace)))

@@ -202,3 +202,23 @@ def test_the_real_encoder_brings_translations_together(tmp_path):
     assert rows.shape == (3, 512)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, rtol=1e-3)  # float16
     assert rows[0] @ rows[1] > rows[0] @ rows[2] + 0.2
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ("abc", "texts must be a sequence of str, got str"),
+        (None, "texts must be a sequence of str, got NoneType"),
+        (["a", b"b", 3], "texts must hold str, got bytes, int"),
+    ],
+)
+def test_what_is_no_sequence_of_texts_is_refused(tmp_path, texts, message):
+    with pytest.raises(TypeError, match=message):
+        encoder.embed(texts, encoder.SentenceEncoder(), cache=tmp_path)
+
+
+def test_what_is_no_encoder_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="encoder must be a callable with name and size, got int"):
+        encoder.embed(["a"], 5, cache=tmp_path)
+    with pytest.raises(TypeError, match="cache must be a path, got list"):
+        encoder.cache_folder([])

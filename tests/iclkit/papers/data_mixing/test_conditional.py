@@ -201,6 +201,8 @@ class TestInflation:
             ((4, [np.inf]), {}, "variances must be finite"),
             ((61, [1.0]), {}, "degree must be at most 60"),
             ((4, [1.0]), {"radius": 0.0}, "radius must be finite and > 0"),
+            ((4, [0.0]), {}, "variances must be > 0 where the activation vanishes"),
+            ((4, [1e300]), {}, "variances must be at most"),
         ],
     )
     def test_border(self, arguments, options, message):

@@ -182,6 +182,7 @@ def test_best_mixture_may_be_pure():
         ({"n_prompts": 1, "intercept": True}, "n_prompts must be >= 2"),
         ({"n_prompts": 156, "ridge": 0.0}, "ridge must be > 0 where prompts match"),
         ({"ridge": 0.0, "resolved": True}, "ridge must be > 0 where sources are resolved"),
+        ({"ridge": 1e300}, "ridge must be at most 1e.30"),
     ],
 )
 def test_mistakes_have_clear_messages(change, message):
@@ -197,3 +198,36 @@ def test_mistakes_of_heads_have_clear_messages():
         dm.random_mlp_equivalent(SMALL, HALF, width=300, ridge=0.0, **SIZES)
     with pytest.raises(ValueError, match="activation must be one of"):
         dm.random_mlp_equivalent(SMALL, HALF, width=30, ridge=0.1, activation="swish", **SIZES)
+
+
+def test_a_source_without_labels_cannot_be_resolved():
+    silent = [dm.Source(12, link=np.zeros_like, noise=0.0), dm.Source(12)]
+    with pytest.raises(ValueError, match="sources must have labels other than zero"):
+        dm.random_mlp_equivalent(silent, HALF, width=30, ridge=0.1, resolved=True, **SIZES)
+
+
+@pytest.mark.parametrize("resolved", [False, True])
+def test_a_huge_ridge_learns_nothing(resolved):
+    found = dm.linear_equivalent(SMALL, HALF, ridge=1e20, resolved=resolved, **SIZES)
+    squares = dm.moments(SMALL, HALF, n_context=SIZES["n_context"]).label_squares
+    np.testing.assert_allclose(found.source_errors, squares, rtol=ROOT)
+    assert (found.leverages >= 0).all()
+
+
+@pytest.mark.parametrize("resolved", [False, True])
+@pytest.mark.parametrize("intercept", [False, True])
+def test_names_and_duplicates_of_sources_do_not_matter(resolved, intercept):
+    spiked = dm.Source(12, theta_xi=50.0, link="tanh", noise=0.3)
+    options = {"width": 40, "ridge": 0.1, "resolved": resolved, "intercept": intercept} | SIZES
+    plain, twice, turned = (
+        dm.random_mlp_equivalent(sources, weights, **options).source_errors
+        for sources, weights in (
+            ([SMALL[0], spiked], [0.4, 0.6]),
+            ([SMALL[0], SMALL[0], spiked], [0.1, 0.3, 0.6]),
+            ([spiked, SMALL[0]], [0.6, 0.4]),
+        )
+    )
+    np.testing.assert_allclose(twice, plain[[0, 0, 1]], rtol=ROOT)
+    np.testing.assert_allclose(turned, plain[::-1], rtol=ROOT)
+    alone = dm.random_mlp_equivalent([SMALL[0], spiked], [0, 1], **options).source_errors[1]
+    assert alone == pytest.approx(dm.random_mlp_equivalent(spiked, **options).error, rel=ROOT)

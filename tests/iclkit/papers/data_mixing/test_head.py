@@ -202,6 +202,50 @@ def test_odd_activations_give_odd_answers(rng):
             ValueError,
             "share one dimension, got 3 and 2",
         ),
+        (lambda: dm.features(None), TypeError, "contexts must be a Contexts, got NoneType"),
+        (lambda: dm.norm_scale(TRAIN.take([])), ValueError, "contexts must hold prompts"),
+        (lambda: dm.feature_gram(TRAIN, 5), TypeError, "right must be a Contexts"),
+        (lambda: dm.linear_path(TRAIN, [1e99]), ValueError, "largest of ridges must be at most"),
+        (
+            lambda: dm.readout_path(np.ones((3, 2)), np.ones(3), [1e-300]),
+            ValueError,
+            "ridges must be above the rounding errors",
+        ),
+        (
+            lambda: dm.readout_path(np.ones((3, 2)), np.ones(3), [1e-300, 1e-299]),
+            ValueError,
+            "ridges must be above the rounding errors",
+        ),
+        (
+            lambda: dm.readout_path(np.full((3, 2), 1e200), np.ones(3), [1.0]),
+            ValueError,
+            "features must be at most .*, got 1e.200",
+        ),
+        (
+            lambda: dm.readout_path(np.ones((3, 2)), np.ones(3), [1.0]).predict(np.ones((1, 3))),
+            ValueError,
+            "features must have 2 columns as in training, got 3",
+        ),
+        (
+            lambda: dm.take_step((1, 2, 3), 1.0, STAGE_ONE, [], "relu"),
+            TypeError,
+            "head must be a Head, got tuple",
+        ),
+        (
+            lambda: dm.take_step(golden_head(), 1.0, STAGE_ONE, [golden_prompts(0, d=2)], "relu"),
+            ValueError,
+            "others must have dimension 3, got 2",
+        ),
+        (
+            lambda: dm.take_step(golden_head(), 1.0, STAGE_ONE, [], lambda _: None),
+            TypeError,
+            "values of activation must hold real numbers",
+        ),
+        (
+            lambda: dm.take_step(golden_head(), 1.0, STAGE_ONE, [TEST], "relu")[0].at(np.nan),
+            ValueError,
+            "step_size must be finite",
+        ),
     ],
 )
 def test_bad_input_gets_one_clear_line(call, error, words):

@@ -239,3 +239,25 @@ def test_a_task_mean_changes_nothing_when_it_is_tiny():
 def test_mistakes_have_clear_messages(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_mixtures_with_an_input_spike_integrate_over_the_overlap_once():
+    asked = []
+
+    def link(z):
+        asked.append(z.size)
+        return np.maximum(z, 0)
+
+    pair = [dm.Source(3, theta_x=4.0, link=link), dm.Source(3)]
+    first = dm.moments(pair, [0.5, 0.5], n_context=4)
+    once = len(asked)
+    second = dm.moments(pair, [1, 0], n_context=4)
+    assert len(asked) == once
+    assert second.label_squares == pytest.approx(first.label_squares, rel=IDENTITY)
+
+
+@pytest.mark.parametrize("theta", [0.0, 1.0, 15.0, 1e12])
+def test_overlap_in_two_dimensions_is_elementary(theta):
+    root = np.sqrt(1 + theta)
+    assert dm.spike_overlap(theta, 2) == pytest.approx(root / (1 + root), rel=ROOT)
+    assert dm.spike_overlap(theta, 1) == 1

@@ -107,8 +107,18 @@ def test_bad_sizes_get_one_clear_line(change, error, words, rng):
         ([1.0], {}, "one entry per source"),
         ([0.5, 0.5], {"ridges": [0.0]}, "ridges must be > 0"),
         ([0.5, 0.5], {"step_sizes": [np.nan]}, "step_sizes must be finite"),
+        ([0.5, 0.5], {"step_sizes": 1e300}, "largest of step_sizes must be at most"),
+        ([0.5, 0.5], {"feature_maps": {"linear": lambda z, _: z}}, "leave the name 'linear'"),
+        ([0.5, 0.5], {"feature_maps": {"a": lambda z, _: z[:1]}}, "rows must agree"),
     ],
 )
 def test_bad_runs_get_one_clear_line(weights, options, words, rng):
     with pytest.raises(ValueError, match=words):
         dm.run(dm.draw(SETUP, rng=rng), weights, **options)
+
+
+def test_what_is_no_draw_and_no_map_gets_one_clear_line(rng):
+    with pytest.raises(TypeError, match="drawn must be a Draw, got NoneType"):
+        dm.run(None, [0.5, 0.5])
+    with pytest.raises(TypeError, match="feature_maps must map names to callables, got list"):
+        dm.run(dm.draw(SETUP, rng=rng), [0.5, 0.5], feature_maps=[1])

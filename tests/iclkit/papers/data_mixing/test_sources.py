@@ -3,6 +3,7 @@ import pytest
 from scipy import stats
 
 from iclkit.papers.data_mixing import (
+    Contexts,
     Source,
     draw_mixture,
     draw_pools,
@@ -131,7 +132,7 @@ def test_join_and_take(rng):
         (lambda: Source(3, gamma_xi=[1, 0]), ValueError, "gamma_xi must have the source's dim"),
         (lambda: Source(3, gamma_x=[0, 0, 0]), ValueError, "gamma_x must not be zero"),
         (lambda: Source(3, mu_x="a"), TypeError, "mu_x must hold real numbers"),
-        (lambda: Source(3, link="cube"), ValueError, "activation must be one of"),
+        (lambda: Source(3, link="cube"), ValueError, "link must be one of"),
         (lambda: join([]), ValueError, "parts must share one dimension, got no part"),
         (lambda: mixture_weights([0.5, 0.6], 2), ValueError, "sum to 1"),
         (lambda: mixture_weights([1.5, -0.5], 2), ValueError, "weights must be >= 0"),
@@ -149,9 +150,43 @@ def test_join_and_take(rng):
             ValueError,
             "x must be",
         ),
+        (lambda: Source(10**9), ValueError, "d must be at most 10000000"),
+        (lambda: Source(3, noise=1e200), ValueError, "noise must be at most 1e.15, got 1e.200"),
+        (lambda: Source(3, mu_xi=[1e99, 0, 0]), ValueError, "largest entry of mu_xi"),
+        (lambda: Source(3, link=lambda _: None), TypeError, "values of link must hold real"),
+        (lambda: Source(3, link=lambda z: z[:2]), ValueError, "link must keep the shape"),
+        (lambda: Source(3, link=lambda z: z * np.nan), ValueError, "values of link must be finite"),
+        (lambda: draw_pools(None, 2, 2, rng=stream(0, "x")), TypeError, "sources must be a seq"),
+        (lambda: mixture_weights([1e308, 1e308], 2), ValueError, "sum to 1"),
+        (lambda: join(None), TypeError, "parts must be a Contexts, got NoneType"),
+        (lambda: Source(2).sample(2, 2, rng=stream(0, "x"), marked=-1), ValueError, "marked must"),
+        (
+            lambda: summarise(np.ones((1, 1, 1)), [[1e200]], [[1]], [0]),
+            ValueError,
+            "b must be finite",
+        ),
+        (
+            lambda: Contexts(np.ones((2, 3)), np.ones((2, 3)), np.ones(2), np.zeros(2, int)),
+            ValueError,
+            "contexts must have x",
+        ),
+        (lambda: Contexts([[np.nan]], [[1, 1]], [1], [0]), ValueError, "x must be finite"),
+        (lambda: Contexts([[1]], [[1, 1]], [1], [0.5]), TypeError, "source must hold integers"),
+        (lambda: Contexts([[1e99]], [[1, 1]], [1], [0]), ValueError, "largest entry of x"),
     ],
 )
 def test_bad_input_gets_one_clear_line(call, error, words):
     with pytest.raises(error, match=words) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_only_the_direction_of_a_spike_matters():
+    for size in (1e-300, 1.0, 1e300):
+        np.testing.assert_allclose(Source(2, gamma_xi=[3 * size, 4 * size]).gamma_xi, [0.6, 0.8])
+
+
+def test_lists_of_integers_make_contexts_of_floats():
+    contexts = Contexts([[1, 2]], [[1, 2, 3]], [1], [0])
+    assert contexts.x.dtype == contexts.b.dtype == contexts.y.dtype == np.float64
+    assert len(contexts.take([])) == 0

@@ -451,5 +451,26 @@ def test_rows_of_a_table(study):
     assert last[2]["error"] == pytest.approx(network["network"][1].mean())
     assert all(row["seed"] == 7 for row in rows)
     assert all(np.isnan(row["step"]) for row in rows if row["model"] == "linear")
-    with pytest.raises(ValueError, match="argument"):
+    with pytest.raises(ValueError, match="step_sizes must fit network, 2, got 1"):
         error_rows(study, network, [0.0])
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda _: prepare_texts({"a": 5}, 2, rng=stream(0, "x")), TypeError, "must map a to"),
+        (lambda _: prepare_texts([1], 2, rng=stream(0, "x")), TypeError, "must map languages"),
+        (lambda _: draw_study(None, None, languages=["en"], rng=None), TypeError, "plan must be"),
+        (lambda s: draw_study(None, s.plan, languages="en", rng=None), TypeError, "texts must be"),
+        (lambda _: linear_errors(None, [1.0]), TypeError, "study must be a Study, got NoneType"),
+        (lambda _: network_errors(5, [1.0], step_sizes=[0]), TypeError, "study must be a Study"),
+        (lambda s: linear_errors(s, [0.5, 0.5], only="en"), TypeError, "only must be a sequence"),
+        (lambda s: linear_errors(s, [0.5, 0.5], only=()), ValueError, "only must hold at least"),
+        (lambda s: error_rows(s, None), TypeError, "errors must map models to arrays"),
+        (lambda s: error_rows(s, {"a": [1.0]}), ValueError, "one column per tested language, 2"),
+    ],
+)
+def test_what_is_something_else_gets_one_clear_line(study, call, error, message):
+    with pytest.raises(error, match=message) as caught:
+        call(study)
+    assert "\n" not in str(caught.value)
