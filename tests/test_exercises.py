@@ -34,6 +34,7 @@ FLOOR = {
     "02_past_the_paper": 5,
     "03_data_mixing": 5,
     "03_good_sources": 3,
+    "03_mixing_theory": 5,
     "03_past_the_paper": 3,
     "03_real_languages": 3,
     "04_phase_transition": 9,
