@@ -260,7 +260,7 @@ def alignment_threshold(
 
     References
     ----------
-    New here; Demir and Dogan 2025 give no threshold.
+    New here; the text of Demir and Dogan 2025 that we read gives no threshold.
 
     Examples
     --------

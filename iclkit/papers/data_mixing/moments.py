@@ -427,7 +427,7 @@ def moments(
 
     References
     ----------
-    Derived here; Demir and Dogan 2025 state no moments.
+    Derived here; the text of Demir and Dogan 2025 that we read states no moments.
 
     Examples
     --------
