@@ -131,8 +131,9 @@ def linear_equivalent(
         Add a constant that is not penalised.
     resolved : bool
         Give each source its own leverage in training, see `resolve`; by default the mixture
-        trains like one source with its mean moments. The two differ where sources differ in
-        noise or spike.
+        trains like one source with its mean moments. That is exact to leading order where the
+        sources' features have equal lengths; with unequal noise it can get even the sign of a
+        difference wrong.
 
     Returns
     -------
