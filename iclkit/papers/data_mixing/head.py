@@ -538,6 +538,10 @@ def linear_path(train: Contexts, ridges: ArrayLike, *, intercept: bool = False) 
     ``min_Gamma (1/n) sum_j (y_j - <Gamma, x_j b_j^T>)^2 + lambda |Gamma|^2`` solved in dual form:
     n^2 d + n^3 / 3 operations instead of n D^2 + D^3 / 3 with D = d (d + 1).
 
+    See Also
+    --------
+    iclkit.solvers.bilinear_ridge : one ridge without intercept, also for many more prompts.
+
     References
     ----------
     Demir and Dogan 2025, linear baseline; intercept and dual form are ours.

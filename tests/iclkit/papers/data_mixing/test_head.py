@@ -4,6 +4,7 @@ import pytest
 from iclkit.hermite import activation
 from iclkit.nets.gradient import gradient_step
 from iclkit.papers import data_mixing as dm
+from iclkit.solvers import bilinear_ridge
 from tests.instances import golden_head, golden_prompts
 from tests.tolerances import FLOAT32, IDENTITY, PRINTED, ROUTES
 
@@ -153,6 +154,14 @@ def test_linear_path_is_ridge_in_the_features(intercept, rng):
         centre = train.y.mean() * intercept
         gamma = np.linalg.solve(gram, (h - mean).T @ (train.y - centre))
         np.testing.assert_allclose(row, (fresh - mean) @ gamma + centre, rtol=ROUTES, atol=ROUTES)
+
+
+def test_linear_path_is_the_shared_solver_at_one_ridge(rng):
+    (train, _, _), _ = instance(rng=rng)
+    shared = bilinear_ridge(train.x, train.b, train.y, len(train) * 0.1)
+    np.testing.assert_allclose(
+        dm.linear_path(train, [0.1]).matrix()[0], shared, rtol=ROUTES, atol=ROUTES
+    )
 
 
 def test_linear_path_gives_its_matrix(rng):
