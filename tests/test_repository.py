@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from iclkit.bench import sources
 from iclkit.bench.claims import load_claims
 from iclkit.bench.runner import check_parameters, notebook_names, read_notebook
-from tools import lock
+from tools import launch, lock
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = [ROOT / "notebooks" / f"{name}.ipynb" for name in notebook_names(ROOT)]
@@ -215,6 +215,10 @@ class TestNotebook:
         if due:
             assert "ledger.close()" in text
 
+    def test_first_cell_installs_the_library_where_it_is_missing(self, path):
+        cells = read_notebook(path)["cells"]
+        assert cells == launch.with_cell({"cells": cells})
+
 
 def calls_named(code, name):
     return [
@@ -230,7 +234,7 @@ def test_no_cell_is_pasted_into_another_notebook():
     cells = {
         path: {
             "".join(code.split())
-            for code in sources.code_cells(read_notebook(path))
+            for code in sources.code_cells({"cells": read_notebook(path)["cells"][1:]})
             if len(code.splitlines()) >= 6
         }
         for path in NOTEBOOKS

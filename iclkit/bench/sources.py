@@ -10,6 +10,7 @@ and docstrings and comments of the library, are prose: they leave it unchanged.
 import ast
 import hashlib
 import json
+import re
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -100,9 +101,8 @@ def absolute(node: ast.ImportFrom, package: str) -> str:
 
 
 def magics_out(code: str) -> str:
-    """Return the code without IPython's ``%`` and ``!`` lines, which Python cannot parse."""
-    lines = code.splitlines()
-    return "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in lines)
+    """Return the code with ``pass`` for IPython's ``%`` and ``!`` lines, unknown to Python."""
+    return re.sub(r"^([ \t]*)[%!].*$", r"\1pass", code, flags=re.MULTILINE)
 
 
 def files_of(name: str, root: Path) -> list[Path]:
