@@ -22,7 +22,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ import psutil
 from tqdm import tqdm
 
 from iclkit.bench import claims
-from iclkit.bench.sources import cache_key
+from iclkit.bench.sources import cache_key, installed_version
 
 __all__ = ["BUDGETS", "Budget", "Manifest", "Run", "RunError", "notebook_names", "run_notebooks"]
 
@@ -528,8 +527,9 @@ def machine() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that a result depends on."""
-    return {"python": platform.python_version()} | {name: version(name) for name in REPORTED}
+    """Return the versions that a result depends on, of the packages that are there."""
+    found = {name: installed_version(name) for name in REPORTED}
+    return {"python": platform.python_version()} | {k: v for k, v in found.items() if v}
 
 
 def describe(manifest: Manifest) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 from iclkit.bench import claims
 
-__all__ = ["cache_key", "imported_sources", "modules_named"]
+__all__ = ["cache_key", "imported_sources", "installed_version", "modules_named"]
 
 PACKAGE = "iclkit"
 

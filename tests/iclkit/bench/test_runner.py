@@ -12,6 +12,7 @@ from functools import partial
 import psutil
 import pytest
 
+from iclkit.bench import runner
 from iclkit.bench.runner import Budget, RunError, Task, run_notebooks
 from tests import toy
 
@@ -43,6 +44,11 @@ def edit(path, old, new):
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
+
+
+def test_versions_name_only_what_is_installed(monkeypatch):
+    monkeypatch.setattr(runner, "REPORTED", ("numpy", "not-a-package"))
+    assert list(runner.versions()) == ["python", "numpy"]
 
 
 class TestWhole:
