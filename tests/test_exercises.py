@@ -52,7 +52,7 @@ def prose(notebook):
 
 
 def code_cells(notebook):
-    cells = [c for c in notebook["cells"] if c["cell_type"] == "code"]
+    cells = [c for c in notebook["cells"] if c["cell_type"] == "code" and c["id"] != "install"]
     return {c["id"]: "".join(c["source"]) for c in cells}
 
 
