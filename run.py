@@ -35,6 +35,8 @@ COMMANDS = {
     "keep": ("run notebooks at the papers' sizes and keep the results", [["iclkit", "keep"]]),
     "ledger": ("print the claims and their verdicts", [["iclkit", "ledger"]]),
     "bench": ("measure the solvers against the obvious way", [["python", "-m", "benchmarks"]]),
+    "pdf": ("print the built book as one PDF", [["iclkit", "pdf"]]),
+    "zip": ("pack the built book for reading without network", [["iclkit", "zip"]]),
     "lab": ("open the notebooks in JupyterLab", [["jupyter", "lab", "notebooks"]]),
     "check": (
         "lint and type-check",
@@ -44,6 +46,18 @@ COMMANDS = {
     "links": ("check the external links of the built book", [["iclkit", "links"]]),
     "clean": ("delete everything built (keeps .venv)", [["iclkit", "clean"]]),
 }
+
+# The browser that prints the book and that the tests read it with.
+NEED_BROWSER = ("test", "pdf")
+CHROMIUM = "ICLKIT_CHROMIUM"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+BROWSER_PLACES = (
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    r"C:\Program Files\Google\Chrome\Application\chrome.exe",
+)
+BROWSER_LOG = VENV / "browser-install.log"
+WITHOUT_BROWSER = "no PDF and no browser tests without Chromium: "
 
 # What pip says, and what that means to a person.
 DISK_FULL = "the disk is full; free {0} GB and run again".format(DISK_NEEDED_GB)
@@ -73,6 +87,8 @@ def main(argv):
         problem = "stopped while making .venv; run again to finish"
     if problem:
         return fail(problem)
+    if argv[0] in NEED_BROWSER:
+        prepare_browser()
     return hand_over(COMMANDS[argv[0]][1], argv[1:])
 
 
@@ -145,6 +161,45 @@ def prepare_data():
         print("run.py: without the data packages of chapter 3: " + problem, file=sys.stderr)
     else:
         DATA_STAMP.write_text(wanted, encoding="utf-8")
+
+
+def prepare_browser():
+    """Install Chromium where that is possible and none is there; else say how in one line."""
+    if find_browser():
+        return
+    if os.environ.get(CHROMIUM):
+        problem = "{0} names no program: {1}".format(CHROMIUM, os.environ[CHROMIUM])
+    elif may_install():
+        print("run.py: installing Chromium (once, about a minute) ...", file=sys.stderr)
+        problem = install_browser()
+    else:
+        problem = "install it or Chrome, or name one in " + CHROMIUM
+    if problem:
+        print("run.py: " + WITHOUT_BROWSER + problem, file=sys.stderr)
+
+
+def find_browser():
+    """Return the path of a Chromium or Chrome, or None."""
+    named = os.environ.get(CHROMIUM)
+    tried = [named] if named else BROWSERS + BROWSER_PLACES
+    return next((path for path in map(shutil.which, tried) if path), None)
+
+
+def may_install():
+    """Return whether system packages can be installed: Debian's way, by root."""
+    return bool(shutil.which("apt-get")) and hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+def install_browser():
+    """Install the system's Chromium; return the problem or None."""
+    apt = ["apt-get", "-q", "-y", "-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=30"]
+    env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+    with BROWSER_LOG.open("w", encoding="utf-8") as log:
+        for step in (["update"], ["install", "--no-install-recommends", "chromium"]):
+            code = subprocess.call([*apt, *step], stdout=log, stderr=subprocess.STDOUT, env=env)
+            if code and step != ["update"]:  # one package list of many may be out of reach
+                return "apt-get could not install it ({0})".format(BROWSER_LOG)
+    return None if find_browser() else "apt-get installed it, but it is not on the search path"
 
 
 def fingerprint():

@@ -14,11 +14,8 @@ import click
 from tqdm import tqdm
 
 from iclkit import __version__
-from iclkit.bench.book import BuildError, build_book
 from iclkit.bench.claims import PROFILES, LedgerError, collect
 from iclkit.bench.kept import PROFILE, keep
-from iclkit.bench.links import external_problems
-from iclkit.bench.pages import ledger_text
 from iclkit.bench.runner import (
     Run,
     RunError,
@@ -28,6 +25,12 @@ from iclkit.bench.runner import (
     run_notebooks,
     versions,
 )
+from iclkit.site.book import BuildError, build_book
+from iclkit.site.downloads import PDF
+from iclkit.site.links import external_problems
+from iclkit.site.offline import pack
+from iclkit.site.pages import ledger_text
+from iclkit.site.printing import offer, print_book
 
 EXPECTED = 1  # exit code of a failed run, build or claim
 
@@ -80,6 +83,14 @@ def repository() -> Path:
     raise ValueError(f"no book in {Path.cwd()}; run from the repository (with _config.yml)")
 
 
+def built(root: Path) -> Path:
+    """Return the built book."""
+    site = root / "_build" / "html"
+    if not site.exists():
+        raise BuildError("there is no built book; run `python3 run.py book` first")
+    return site
+
+
 def say(line: str) -> None:
     """Print one progress line on stderr, above the bars of running notebooks."""
     tqdm.write(line, file=sys.stderr)
@@ -123,6 +134,27 @@ def book(**options: Any) -> None:
 
 
 @main.command()
+@one_line_errors
+def pdf() -> None:
+    """Print the built book as one PDF, and put it where the book's pages offer it."""
+    root = repository()
+    site = built(root)
+    say("pdf: typesetting and printing, some minutes ...")
+    printed = print_book(site, root / "_build" / Path(PDF).name)
+    offer(site, printed)
+    click.echo(f"open {printed.relative_to(root)}")
+
+
+@main.command("zip")
+@one_line_errors
+def zip_book() -> None:
+    """Pack the built book into one file, to be read from a folder without network."""
+    root = repository()
+    packed = pack(built(root), root / "_build", __version__)
+    click.echo(packed.relative_to(root))
+
+
+@main.command()
 @profile_option
 @seed_option
 @jobs_option
@@ -152,9 +184,7 @@ def keep_results(names: tuple[str, ...], **options: Any) -> None:
 @one_line_errors
 def links() -> None:
     """Check that the external links of the built book answer."""
-    site = repository() / "_build" / "html"
-    if not site.exists():
-        raise BuildError("there is no built book; run `python3 run.py book` first")
+    site = built(repository())
     problems = external_problems(site)
     if problems:
         raise BuildError("external links that do not answer:\n  " + "\n  ".join(problems))

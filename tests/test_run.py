@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import run
+from iclkit.site import printing
 
 Usage = collections.namedtuple("Usage", "total used free")
 
@@ -34,6 +35,7 @@ def run_places(place):
         "LOCK": place / "constraints.txt",
         "DATA": place / "data-packages.txt",
         "DATA_STAMP": venv / "data-from",
+        "BROWSER_LOG": venv / "browser-install.log",
     }
 
 
@@ -143,3 +145,100 @@ def test_exit_code_is_handed_on(root):
 def test_first_failing_program_ends_the_command():
     programs = [["python", "-c", "raise SystemExit(3)"], ["python", "-c", "print('never')"]]
     assert run.hand_over(programs, []) == 3
+
+
+# ------------------------------------------------------------------ the browser
+
+
+@pytest.fixture
+def bare_machine(bare_copy, monkeypatch):
+    """No browser anywhere; every command that is called is kept, and does nothing."""
+    called = []
+    (bare_copy / ".venv").mkdir()
+    monkeypatch.delenv("ICLKIT_CHROMIUM", raising=False)
+    monkeypatch.setenv("PATH", str(bare_copy))
+    monkeypatch.setattr(run, "BROWSER_PLACES", ())
+    monkeypatch.setattr(run.subprocess, "call", lambda call, **_: called.append(call[-1]) or 0)
+    monkeypatch.setattr(run.os, "geteuid", lambda: 0, raising=False)
+    return called
+
+
+def program(place, name):
+    (place / name).write_text("#!/bin/sh\n")
+    (place / name).chmod(0o755)
+    return str(place / name)
+
+
+@pytest.mark.parametrize("name", run.BROWSERS)
+def test_browser_on_the_path_is_found_and_nothing_installed(bare_copy, bare_machine, name, capsys):
+    path = program(bare_copy, name)
+    assert run.find_browser() == path
+    run.prepare_browser()
+    assert (bare_machine, capsys.readouterr().err) == ([], "")
+
+
+def test_named_browser_goes_first(bare_copy, bare_machine, monkeypatch):
+    program(bare_copy, "chromium")
+    monkeypatch.setenv("ICLKIT_CHROMIUM", program(bare_copy, "other browser"))
+    assert run.find_browser() == str(bare_copy / "other browser")
+
+
+def test_named_browser_that_is_not_there(bare_copy, bare_machine, monkeypatch, capsys):
+    program(bare_copy, "apt-get")
+    monkeypatch.setenv("ICLKIT_CHROMIUM", "/nowhere/chromium")
+    run.prepare_browser()
+    said = capsys.readouterr().err
+    assert (bare_machine, said.count("\n")) == ([], 1)
+    assert "ICLKIT_CHROMIUM names no program: /nowhere/chromium" in said
+
+
+def test_root_of_a_debian_installs_it(bare_copy, bare_machine, monkeypatch, capsys):
+    program(bare_copy, "apt-get")
+    monkeypatch.setattr(
+        run.subprocess,
+        "call",
+        lambda call, **_: bare_machine.append(call[-1]) or bool(program(bare_copy, call[-1])) - 1,
+    )
+    run.prepare_browser()
+    assert bare_machine == ["update", "chromium"]
+    assert capsys.readouterr().err == "run.py: installing Chromium (once, about a minute) ...\n"
+
+
+def test_failed_installation_is_one_line_and_stops_nothing(
+    bare_copy, bare_machine, monkeypatch, capsys
+):
+    program(bare_copy, "apt-get")
+    monkeypatch.setattr(run.subprocess, "call", lambda *_, **__: 100)
+    run.prepare_browser()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert "no PDF and no browser tests without Chromium: apt-get could not" in lines[1]
+
+
+@pytest.mark.parametrize(("user", "apt"), [(1000, True), (0, False)])
+def test_who_may_not_install_is_told_what_to_do(
+    bare_copy, bare_machine, monkeypatch, capsys, user, apt
+):
+    if apt:
+        program(bare_copy, "apt-get")
+    monkeypatch.setattr(run.os, "geteuid", lambda: user, raising=False)
+    run.prepare_browser()
+    said = capsys.readouterr().err
+    assert (bare_machine, said.count("\n")) == ([], 1)
+    assert "install it or Chrome, or name one in ICLKIT_CHROMIUM" in said
+
+
+def test_the_door_and_the_library_look_for_the_same_browsers():
+    assert run.BROWSERS == printing.PROGRAMS
+    assert run.BROWSER_PLACES == printing.PLACES
+    assert run.CHROMIUM == printing.ENVIRONMENT
+
+
+@pytest.mark.parametrize(("command", "asked"), [("test", True), ("pdf", True), ("ledger", False)])
+def test_only_commands_that_need_a_browser_look_for_one(bare_copy, monkeypatch, command, asked):
+    looked = []
+    monkeypatch.setattr(run, "prepare_alone", lambda: None)
+    monkeypatch.setattr(run, "prepare_browser", lambda: looked.append(command))
+    monkeypatch.setattr(run, "hand_over", lambda *_: 0)
+    assert run.main([command]) == 0
+    assert bool(looked) == asked

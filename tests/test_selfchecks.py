@@ -1,6 +1,6 @@
 """Self-check questions: formulas give the answers, references exist, no pattern betrays the answer.
 
-`iclkit.bench.selfchecks` refuses a file of the wrong form; these tests are about what the files of
+`iclkit.site.selfchecks` refuses a file of the wrong form; these tests are about what the files of
 the book say.
 """
 
@@ -14,7 +14,7 @@ import pytest
 
 from iclkit.bench.claims import load_claims
 from iclkit.bench.runner import notebook_names, read_notebook
-from iclkit.bench.selfchecks import load_questions
+from iclkit.site.selfchecks import load_questions
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = notebook_names(ROOT)

@@ -24,8 +24,19 @@ figure = Figure()
 figure.add_subplot().plot([0, 1], [0, 1])
 alt = "A straight line that rises from zero to one."
 plots.show(figure, name="fig-toy", caption="A line.", alt=alt, data=table)"""
+CARD = r"""
+| Paper | *On toys*, with $\|x\|$ |
+| --- | --- |
+| Authors | A. Nobody |
+| Venue | nowhere |
+| Identifiers | arXiv [0000.00000](https://arxiv.org/abs/0000.00000) |
+| Official code | none found |
+| You will learn to | **add** halves; **draw** a line and **look** at it |
+| Before you start | counting |
+| Reading time | one minute |
+"""
 TOY = {
-    "title": "# A toy\n\nProse with a link to {claim}`TOY-1` and {numref}`fig-toy`.",
+    "title": f"# A toy\n{CARD}\nProse with a link to {{claim}}`TOY-1` and {{numref}}`fig-toy`.",
     "parameters": 'profile = "quick"\nseed = 0',
     "imports": IMPORTS,
     "figure": FIGURE,
@@ -38,13 +49,21 @@ OTHER = {
     "parameters": 'profile = "quick"\nseed = 0',
     "draw": "from iclkit.rng import stream\n\nstream(seed, profile).normal()",
 }
+PAGES = (
+    "notebooks/01_toy",
+    "notebooks/02_other",
+    "book/ledger",
+    "book/figures",
+    "book/health",
+    "book/running",
+)
 
 
 def make(place, *, book=False):
     """Lay out the toy repository in `place` and return it."""
     shutil.copytree(ROOT / "iclkit", place / "iclkit", ignore=shutil.ignore_patterns("__pycache__"))
     (place / "iclkit/data/claims.toml").write_text(CLAIM)
-    for name in ("pyproject.toml", "constraints.txt", "_config.yml"):
+    for name in ("pyproject.toml", "constraints.txt", "_config.yml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, place / name)
     (place / "notebooks").mkdir()
     write(place, "01_toy", TOY)
@@ -59,11 +78,13 @@ def add_pages(place):
     for name in ("_ext", "_static"):
         shutil.copytree(ROOT / "book" / name, place / "book" / name)
     shutil.copy(ROOT / "book/references.bib", place / "book")
-    for name in ("CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff"):
+    shutil.copy(ROOT / "CITATION.cff", place)
+    for name in ("CHANGELOG.md", "CONTRIBUTING.md", "book/running.md"):
         (place / name).write_text("# A page\n")
-    chapters = ["notebooks/01_toy", "notebooks/02_other", "book/ledger"]
     toc = ["format: jb-book", "root: book/index", "chapters:"]
-    (place / "book/_toc.yml").write_text("\n".join([*toc, *(f"  - file: {c}" for c in chapters)]))
+    (place / "book/_toc.yml").write_text(
+        "\n".join([*toc, *(f"  - file: {page}" for page in PAGES)])
+    )
     (place / "book/index.md").write_text("# The toy book\n\nSee {doc}`ledger`.\n")
 
 

@@ -1,7 +1,10 @@
 """What the book adds to Sphinx: claims as referable objects, cures for its extensions' defects."""
 
 import re
+from html import escape
+from textwrap import shorten
 
+from docutils import nodes
 from sphinx.application import Sphinx
 
 THEBE = re.compile(r"thebe", re.IGNORECASE)
@@ -20,6 +23,28 @@ def script_text(script):
     return f"{getattr(script, 'filename', script)} {attributes.get('body', '')}"
 
 
+def describe(app, pagename, templatename, context, doctree):
+    """Tell search engines and previews of links what a page is about: its first paragraph."""
+    if doctree is None:
+        return
+    words = [p.astext() for p in doctree.findall(nodes.paragraph) if not in_table(p)]
+    about = escape(shorten(" ".join(words[:2]), 200, placeholder=" ..."), quote=True)
+    title = escape(re.sub("<[^>]+>", "", context.get("title", "")), quote=True)
+    facts = {"og:title": title, "og:type": "article", "og:site_name": app.config.project}
+    tags = [f'<meta name="description" content="{about}" />']
+    tags += [f'<meta property="{name}" content="{value}" />' for name, value in facts.items()]
+    tags.append(f'<meta property="og:description" content="{about}" />')
+    context["metatags"] = context.get("metatags", "") + "\n    ".join(["", *tags])
+
+
+def in_table(node):
+    """Return whether a paragraph is an entry of a table, or a formula alone."""
+    parent = node.parent
+    while parent is not None and not isinstance(parent, nodes.table):
+        parent = parent.parent
+    return parent is not None
+
+
 def skip_fields(app, what, name, obj, skip, options):
     """Leave out the fields of a named tuple: its docstring lists them with their meaning."""
     return True if type(obj).__name__ == "_tuplegetter" else None
@@ -28,6 +53,8 @@ def skip_fields(app, what, name, obj, skip, options):
 def setup(app: Sphinx):
     """Register the claim directive and role, and the cures."""
     app.add_crossref_type("claim", "claim", objname="claim")
+    app.add_js_file("companion.js", loading_method="defer")
     app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("html-page-context", describe)
     app.connect("autodoc-skip-member", skip_fields)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

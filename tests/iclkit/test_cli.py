@@ -37,6 +37,8 @@ def test_outside_a_repository(call, tmp_path):
     [
         (["run", "nothing"], "notebook must be one of 01_toy, 02_other, got nothing"),
         (["links"], "there is no built book; run `python3 run.py book` first"),
+        (["pdf"], "there is no built book; run `python3 run.py book` first"),
+        (["zip"], "there is no built book; run `python3 run.py book` first"),
     ],
 )
 def test_expected_failures_are_one_line(call, tmp_path, arguments, words):

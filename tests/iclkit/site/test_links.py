@@ -5,7 +5,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from iclkit.bench import links
+from iclkit.site import links
 
 GOOD = (
     '<p id="here"></p><a href="#here">a</a><a href="b.html#there">b</a><a href="http://x.y">c</a>'

@@ -7,6 +7,7 @@ twice. Everything is MyST Markdown, so that links, formulas and search work as o
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from iclkit.bench.claims import (
@@ -24,7 +25,19 @@ from iclkit.bench.claims import (
 from iclkit.bench.kept import KeptRun
 from iclkit.bench.runner import Manifest
 
-__all__ = ["claim_cell", "entries_of", "ledger_page", "ledger_text", "provenance_cell"]
+__all__ = [
+    "BuildError",
+    "Chapter",
+    "claim_cell",
+    "entries_of",
+    "ledger_page",
+    "ledger_text",
+    "markdown_cell",
+    "outputs_label",
+    "provenance_cell",
+    "sentence",
+    "table",
+]
 
 VERDICTS = (HOLDS, DIFFERS, FAILS, NOT_ATTEMPTED, NOT_RUN)
 ORIGINS = {
@@ -46,6 +59,7 @@ a check that could not notice 100 % fails.
 A score must stay within its limit.
 Runs at the papers' own sizes take too long for every build: where one was kept, its result stands
 in the row with its commit, date and machine, and rows without one have not been run at that size.
+The runs behind the rows are on the page {doc}`health`.
 
 """
 FILTERS = """\
@@ -63,6 +77,10 @@ FILTERS = """\
 """
 
 
+class BuildError(RuntimeError):
+    """The book could not be built; the message says which page and why."""
+
+
 @dataclass(frozen=True)
 class Chapter:
     """A chapter as the ledger names it."""
@@ -72,13 +90,23 @@ class Chapter:
     @property
     def title(self) -> str:
         """The name for people: ``04_phase_transition`` is ``4 Phase transition``."""
-        number, _, words = self.name.partition("_")
-        return f"{int(number)} {words.replace('_', ' ').capitalize()}"
+        words = self.name.partition("_")[2]
+        return f"{self.number} {words.replace('_', ' ').capitalize()}"
+
+    @property
+    def number(self) -> int:
+        """The number that its notebooks share."""
+        return int(self.name.partition("_")[0])
 
     @property
     def css(self) -> str:
         """A class name that survives HTML's rules."""
         return f"chapter-{self.name.replace('_', '-')}"
+
+    @property
+    def label(self) -> str:
+        """The target of links to the chapter's part of the ledger."""
+        return f"ledger-{self.css}"
 
 
 def entries_of(rows: Mapping[str, Iterable[Row]]) -> list[Entry]:
@@ -98,6 +126,7 @@ def provenance_cell(manifest: Manifest) -> dict[str, Any]:
     """Return the cell that says how the outputs of a page were made."""
     versions = ", ".join(f"{name} {number}" for name, number in manifest.versions.items())
     text = (
+        f"({outputs_label(manifest.notebook)})=\n"
         "```{admonition} How these outputs were made\n:class: note dropdown\n\n"
         f"Profile `{manifest.profile}`, seed {manifest.seed}, commit `{manifest.commit}`, "
         f"{manifest.date}.\n"
@@ -107,10 +136,16 @@ def provenance_cell(manifest: Manifest) -> dict[str, Any]:
     return markdown_cell(text, "provenance")
 
 
+def outputs_label(name: str) -> str:
+    """Return the target of links to how the outputs of a notebook were made."""
+    return f"outputs-{name.replace('_', '-')}"
+
+
 def ledger_page(
     rows: Mapping[str, Iterable[Row]],
-    manifests: Iterable[Manifest],
     kept: Sequence[KeptRun] = (),
+    *,
+    order: Sequence[str] = (),
 ) -> str:
     """Return the ledger page as MyST Markdown.
 
@@ -118,25 +153,30 @@ def ledger_page(
     ----------
     rows : dict of lists of Row
         By notebook.
-    manifests : iterable of Manifest
-        The runs behind the rows.
     kept : sequence of KeptRun
         Runs at paper size whose results stand beside those of this build.
+    order : sequence of str
+        Notebooks as the table of contents has them; those that it lacks come last.
     """
     entries = entries_of(rows)
-    chapters = [Chapter(name) for name in in_order(entries)]
+    chapters = [Chapter(name) for name in in_order(entries, order)]
     shown = [v for v in VERDICTS if any(e.verdict == v for e in entries)]
-    parts = [LEDGER_HEAD, score_table(entries, chapters, shown), filters(chapters, shown)]
+    parts = [LEDGER_HEAD, score_table(entries, chapters, shown), exceptions(entries)]
     large = {row.id: at_paper_size(row, run) for run in kept for row in run.rows}
-    parts += [chapter_section(c, entries, large) for c in chapters]
-    return "".join([*parts, runs_section([*manifests, *(Manifest(**k.manifest) for k in kept)])])
+    parts += [filters(chapters, shown), *(chapter_section(c, entries, large) for c in chapters)]
+    return "".join(parts)
 
 
-def in_order(entries: list[Entry]) -> list[str]:
-    """Return the notebooks: measured ones first, by chapter, then in the order of the claims."""
+def in_order(entries: list[Entry], order: Sequence[str] = ()) -> list[str]:
+    """Return the notebooks: measured ones first, by chapter, then as in `order` or the claims."""
     measured = {entry.claim.notebook for entry in entries if entry.row}
     names = dict.fromkeys(entry.claim.notebook for entry in entries)  # an ordered set
-    return sorted(names, key=lambda name: (name not in measured, name.partition("_")[0]))
+    rank = {name: number for number, name in enumerate(order)}
+
+    def key(name: str) -> tuple[bool, str, int]:
+        return name not in measured, name.partition("_")[0], rank.get(name, len(rank))
+
+    return sorted(names, key=key)
 
 
 def ledger_text(rows: Mapping[str, Iterable[Row]]) -> str:
@@ -148,15 +188,43 @@ def ledger_text(rows: Mapping[str, Iterable[Row]]) -> str:
 
 
 def score_table(entries: list[Entry], chapters: list[Chapter], shown: list[str]) -> str:
-    """Return the table of verdicts per chapter."""
-    counts = Counter((e.claim.notebook, e.verdict) for e in entries)
-    head = "| Chapter | " + " | ".join(f"{ICONS[v]} {v}" for v in shown) + " |\n"
-    rule = "| --- |" + " ---: |" * len(shown) + "\n"
-    body = [
-        f"| {c.title} | " + " | ".join(str(counts[c.name, v]) for v in shown) + " |\n"
-        for c in chapters
+    """Return the table of verdicts: one row per page, one per chapter of several, one for all."""
+    count = Counter((e.claim.notebook, e.verdict) for e in entries)
+    heads = ["Chapter", *(f"{ICONS[v]} {v}" for v in shown), "all"]
+    rows = []
+    for number, group in groupby(chapters, key=lambda chapter: chapter.number):
+        pages = list(group)
+        rows += [score_row(f"[{p.title}](#{p.label})", [p], shown, count) for p in pages]
+        if len(pages) > 1:
+            rows.append(score_row(f"**{number} all pages**", pages, shown, count))
+    rows.append(score_row("**The book**", chapters, shown, count))
+    return table(heads, ["---", *["---:"] * (len(shown) + 1)], rows) + "\n"
+
+
+def score_row(
+    name: str, chapters: list[Chapter], shown: list[str], count: Mapping[tuple[str, str], int]
+) -> list[str]:
+    """Return one row of the table of verdicts."""
+    numbers = [sum(count[c.name, verdict] for c in chapters) for verdict in shown]
+    return [name, *(str(n) for n in [*numbers, sum(numbers)])]
+
+
+def exceptions(entries: list[Entry]) -> str:
+    """Return the claims that did not hold or were not attempted, one line each."""
+    lines = [
+        f"- {ICONS[e.verdict]} [{e.claim.id}](#ledger-{e.claim.id.lower()}) {e.verdict}: "
+        f"{e.claim.text}\n"
+        for verdict in VERDICTS
+        for e in entries
+        if e.verdict == verdict != HOLDS
     ]
-    return head + rule + "".join(body) + "\n"
+    return "## What does not hold, or was not tried\n\n" + "".join(lines) + "\n" if lines else ""
+
+
+def index_of(entries: list[Entry]) -> str:
+    """Return links to claims, each with its verdict's icon, in one line."""
+    links = (f"{ICONS[e.verdict]} [{e.claim.id}](#ledger-{e.claim.id.lower()})" for e in entries)
+    return f":::{{container}} claim-index\n{', '.join(links)}\n:::"
 
 
 def filters(chapters: list[Chapter], shown: list[str]) -> str:
@@ -185,7 +253,7 @@ def chapter_section(chapter: Chapter, entries: list[Entry], large: Mapping[str, 
     """Return the claims of a chapter, then what its paper does not claim."""
     own = [entry for entry in entries if entry.claim.notebook == chapter.name]
     boxed = [ledger_entry(entry, large.get(entry.claim.id)) for entry in own]
-    text = f"## {chapter.title}\n\n" + "".join(boxed)
+    text = f"({chapter.label})=\n## {chapter.title}\n\n{index_of(own)}\n\n" + "".join(boxed)
     denied = "".join(f"- {sentence}\n" for sentence in not_claimed(chapter.name))
     return text + (f"### Not claimed by the paper\n\n{denied}\n" if denied else "")
 
@@ -235,16 +303,10 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + "."
 
 
-def runs_section(manifests: Iterable[Manifest]) -> str:
-    """Return the table of the runs behind the page."""
-    head = "| Notebook | Profile | Seed | Seconds | MB | Commit | Date | Machine |\n"
-    rule = "| --- | --- | ---: | ---: | ---: | --- | --- | --- |\n"
-    body = [
-        f"| {m.notebook} | {m.profile} | {m.seed} | {m.seconds:.0f} | {m.peak_memory_mb:.0f} "
-        f"| `{m.commit}` | {m.date} | {m.machine} |\n"
-        for m in manifests
-    ]
-    return "## Runs behind this page\n\n" + head + rule + "".join(body)
+def table(heads: Sequence[str], align: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown, whose short cells stay on one line."""
+    lines = "".join(f"| {' | '.join(cells)} |\n" for cells in (heads, align, *rows))
+    return f":::{{container}} plain-table\n{lines}:::\n"
 
 
 def markdown_cell(text: str, name: str) -> dict[str, Any]:

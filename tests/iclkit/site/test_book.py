@@ -1,5 +1,6 @@
 """The build publishes what ran, and refuses what is broken: planted defects stop it."""
 
+import json
 import subprocess
 import sys
 
@@ -49,6 +50,35 @@ def test_chapter_shows_figure_and_claim(place):
     assert "TOY-1 holds" in page
     assert (place / "_build/html/notebooks/01_toy.html").exists()
     assert list((place / "_build/html/_downloads").rglob("fig-toy.csv"))
+
+
+def test_chapter_begins_with_its_card(place):
+    page = (place / "_build/html/notebooks/01_toy.html").read_text()
+    card = page[page.index('class="page-card') : page.index("Prose with a link")]
+    for words in ("On toys", "1 of 1 hold", "add, draw and look", "@incollection", "no record"):
+        assert words in card, words
+    assert "<table" not in card
+    assert ">one minute<" not in page
+
+
+def test_downloads_are_the_notebook_a_script_its_data_and_a_bundle(place):
+    found = {f.name: f for f in (place / "_build/html/_downloads").rglob("01_toy*")}
+    assert set(found) == {"01_toy.ipynb", "01_toy.py", "01_toy-data.zip", "01_toy-bundle.zip"}
+    stored = (place / "notebooks/01_toy.ipynb").read_bytes()
+    assert found["01_toy.ipynb"].read_bytes() == stored
+    header = place / "_build/html/_sources/notebooks/01_toy.ipynb"  # behind the theme's own button
+    assert header.read_bytes() == stored
+
+
+def test_health_page_names_every_run(place):
+    page = (place / "_build/html/book/health.html").read_text()
+    assert page.count("\u2713 ran") == 2
+    assert "1 of 1 hold" in page
+    facts = json.loads((place / "_build/html/_static/site.json").read_text())
+    assert {p["notebook"]: p["claims"] for p in facts["pages"]} == {
+        "01_toy": {"holds": 1},
+        "02_other": {},
+    }
 
 
 def test_ledger_page_has_every_claim(place):
@@ -105,7 +135,13 @@ def test_edited_prose_makes_the_pages_again_and_runs_nothing(place, planted, fil
         ("book/index.md", "See", "{cite}`nobody2020`", "nobody2020"),
         ("book/index.md", "See", '<a href="missing.html">that</a>', "missing.html"),
         ("notebooks/01_toy.ipynb", "Prose", "{numref}`fig-lost`", "fig-lost"),
-        ("notebooks/01_toy.ipynb", "# A toy\\n", "# A toy\\n\\n#### Too deep\\n", "header"),
+        ("notebooks/01_toy.ipynb", "Prose", "#### Too deep\\n\\nProse", "header"),
+        ("notebooks/01_toy.ipynb", "| Authors | A. Nobody |\\n", "", "Authors"),
+        ("notebooks/01_toy.ipynb", "| Venue |", "| Colour |", "Colour"),
+        ("notebooks/01_toy.ipynb", "*On toys*", "{cite:t}`nobody2020`", "nobody2020"),
+        ("CITATION.cff", "title:", "name:", "CITATION.cff"),
+        ("book/_toc.yml", "  - file: notebooks/02_other\n", "", "02_other"),
+        ("pyproject.toml", "README.md", "LOST.md", "wheel"),
         ("notebooks/01_toy.ipynb", "0.5", "0.6", "TOY-1"),
         ("notebooks/01_toy.ipynb", "seed = 0", "seed = 0; extra = 1", "profile and seed"),
         ("notebooks/02_other.ipynb", "stream(seed", "1 / 0; stream(seed", "ZeroDivisionError"),

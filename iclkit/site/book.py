@@ -12,21 +12,33 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from iclkit.bench import claims, kept, links, pages
+from iclkit import __version__
+from iclkit.bench import claims, kept
 from iclkit.bench.records import CAPTION_MIME, CLAIM_MIME, FIGURE_MIME
-from iclkit.bench.runner import ANSI, Run, read_notebook
+from iclkit.bench.runner import ANSI, Run, commit, read_notebook
 from iclkit.bench.sources import digest
+from iclkit.site import cards, catalogue, health, history, links, pages, provenance, scores
+from iclkit.site.catalogue import Catalogue
+from iclkit.site.pages import BuildError
 
 __all__ = ["BuildError", "build_book"]
 
+FOLDERS = ("book", "iclkit", "notebooks")  # and FILES: all that the pages are made from
+FILES = (
+    "_config.yml",
+    "constraints.txt",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "CITATION.cff",
+)
 WRITTEN_ONCE = ("CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff")  # shown in the book as they are
-
-
-class BuildError(RuntimeError):
-    """The book could not be built; the message says which page and why."""
 
 
 def build_book(root: Path, runs: list[Run]) -> Path:
@@ -48,20 +60,27 @@ def build_book(root: Path, runs: list[Run]) -> Path:
     """
     place, record = root / "_build" / "html", root / "_build" / "html.made-from"
     place.parent.mkdir(exist_ok=True)
+    made_from = fingerprint(root, runs)
+    if place.exists() and record.exists() and record.read_text() == made_from:
+        return place / "index.html"
     with tempfile.TemporaryDirectory(dir=root / "_build", prefix="book-") as folder:
         staging = Path(folder) / "src"
         stage(root, staging, runs)
-        made_from = fingerprint(root, staging)
-        if place.exists() and record.exists() and record.read_text() == made_from:
-            return place / "index.html"
         run_jupyter_book(root, staging, Path(folder))
         html = Path(folder) / "_build" / "html"
+        put_bare_notebooks(root, html)
         if found := links.problems(html):
             raise BuildError("broken links or figures:\n  " + "\n  ".join(found))
         record.unlink(missing_ok=True)
         publish(html, place)
         record.write_text(made_from)
     return place / "index.html"
+
+
+def put_bare_notebooks(root: Path, html: Path) -> None:
+    """Let the theme's own download button give a notebook as the repository has it."""
+    for copied in (html / "_sources" / "notebooks").glob("*.ipynb"):
+        shutil.copy(root / "notebooks" / copied.name, copied)
 
 
 def publish(new: Path, place: Path) -> None:
@@ -71,12 +90,16 @@ def publish(new: Path, place: Path) -> None:
     new.rename(place)
 
 
-def fingerprint(root: Path, staging: Path) -> str:
-    """Return what the pages are made from: staged files, settings, lock, the library's words."""
-    files = [root / "_config.yml", root / "constraints.txt", *(root / "iclkit").rglob("*.py")]
-    staged = {f.relative_to(staging).as_posix(): f for f in staging.rglob("*") if f.is_file()}
-    named = staged | {f.relative_to(root).as_posix(): f for f in files}
-    return json.dumps({name: digest(named[name].read_bytes()) for name in sorted(named)})
+def fingerprint(root: Path, runs: list[Run]) -> str:
+    """Return what the pages are made from: sources, settings, lock, runs, and what git knows."""
+    folders = [
+        f for name in FOLDERS for f in (root / name).rglob("*") if "__pycache__" not in f.parts
+    ]
+    files = {f.relative_to(root).as_posix(): f for f in [*map(root.joinpath, FILES), *folders]}
+    digests = {name: digest(f.read_bytes()) for name, f in files.items() if f.is_file()}
+    known = [commit(root), history.address(root), history.launch_ref(root, __version__)]
+    made = [asdict(run.manifest) for run in runs]
+    return json.dumps([digests, known, made], sort_keys=True)
 
 
 def stage(root: Path, staging: Path, runs: list[Run]) -> None:
@@ -87,25 +110,47 @@ def stage(root: Path, staging: Path, runs: list[Run]) -> None:
     for name in WRITTEN_ONCE:
         shutil.copy(root / name, staging / name)
     (staging / "notebooks").mkdir()
-    rows = {run.manifest.notebook: stage_chapter(root, staging, run) for run in runs}
-    refuse_unchecked(pages.entries_of(rows))
-    ledger = pages.ledger_page(rows, [run.manifest for run in runs], kept.kept_runs())
-    (staging / "book" / "ledger.md").write_text(ledger, encoding="utf-8")
+    rows = {run.manifest.notebook: rows_of(run) for run in runs}
+    entries = pages.entries_of(rows)
+    large = [run for run in kept.kept_runs() if run.manifest["notebook"] in rows]
+    refuse_unchecked(entries)
+    shared = Catalogue.of(root, staging, entries, large)
+    made = [stage_chapter(shared, run) for run in runs]
+    generated = {
+        "book/ledger.md": pages.ledger_page(rows, large, order=list(shared.places)),
+        "book/figures.md": provenance.figures_page(runs),
+        "book/health.md": health.health_page(made, entries, large),
+        f"book/{health.SITE_FACTS}": health.site_facts(made, entries, shared.commit),
+    }
+    for name, text in generated.items():
+        (staging / name).write_text(text, encoding="utf-8")
+    scores.put_scores(staging / "book", entries)
 
 
-def stage_chapter(root: Path, staging: Path, run: Run) -> list[claims.Row]:
-    """Write the page of one chapter; return its rows of the ledger."""
-    name = run.manifest.notebook
-    source = read_notebook(root / "notebooks" / f"{name}.ipynb")
+def rows_of(run: Run) -> list[claims.Row]:
+    """Return the rows of the ledger that a run left."""
+    made = run.manifest
+    return claims.collect(made.notebook, read_notebook(run.path), profile=made.profile)
+
+
+def stage_chapter(shared: Catalogue, run: Run) -> cards.Page:
+    """Write the page of one notebook and its downloads; return what is known of it."""
+    name, notebooks = run.manifest.notebook, shared.staging / "notebooks"
+    source = read_notebook(shared.root / "notebooks" / f"{name}.ipynb")
+    entries = {entry.claim.id: entry for entry in shared.entries}
     executed = read_notebook(run.path)
-    rows = claims.collect(name, executed, profile=run.manifest.profile)
-    entries = {entry.claim.id: entry for entry in claims.merge(rows)}
-    page = graft(source, executed)
-    cells = [[c, *after_cell(c, entries, staging / "notebooks" / "data" / name)] for c in page]
-    cells.append([pages.provenance_cell(run.manifest)])
-    notebook = source | {"cells": [cell for group in cells for cell in group]}
-    (staging / "notebooks" / f"{name}.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
-    return rows
+    shown = graft(source, executed)
+    here = provenance.Place(run.manifest, provenance.documented(shared.root), shared.place)
+    below = provenance.under_figures(shown, executed, here, notebooks / "data" / name)
+    groups = [[c, *below.get(c["id"], ()), *after_cell(c, entries)] for c in shown]
+    cells = [cell for group in groups for cell in group]
+    page = shared.page(run.manifest, source)
+    catalogue.put_card(cells, page)
+    if (shared.root / "book" / "selfchecks" / f"{name}.yml").exists():
+        cells = cards.with_selfcheck(cells, name)
+    notebook = source | {"cells": [*cells, pages.provenance_cell(run.manifest)]}
+    (notebooks / f"{name}.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+    return page
 
 
 def refuse_unchecked(entries: list[claims.Entry]) -> None:
@@ -153,9 +198,7 @@ def assigned(cell: dict[str, Any]) -> str:
     return ast.dump(ast.parse("".join(cell["source"])))
 
 
-def after_cell(
-    cell: dict[str, Any], entries: dict[str, claims.Entry], data: Path
-) -> list[dict[str, Any]]:
+def after_cell(cell: dict[str, Any], entries: dict[str, claims.Entry]) -> list[dict[str, Any]]:
     """Turn a cell's figure records into numbered figures, its claims into cells that follow."""
     found, kept = [], []
     for output in cell.get("outputs", []):
@@ -163,7 +206,7 @@ def after_cell(
         if CLAIM_MIME in bundle:
             found.append(entries[bundle[CLAIM_MIME]["id"]])
         elif FIGURE_MIME in bundle:
-            number_figure(cell, bundle.pop(FIGURE_MIME), data)
+            number_figure(cell, bundle.pop(FIGURE_MIME))
         if not {CLAIM_MIME, CAPTION_MIME} & bundle.keys():
             kept.append(output)
     if cell["cell_type"] == "code":
@@ -171,16 +214,11 @@ def after_cell(
     return [pages.claim_cell(entry) for entry in found]
 
 
-def number_figure(cell: dict[str, Any], record: dict[str, Any], data: Path) -> None:
-    """Give the cell's image number, caption, alternative text and data; fold the code behind it."""
-    caption = record["caption"]
-    if record.get("csv"):
-        data.mkdir(parents=True, exist_ok=True)
-        (data / f"{record['name']}.csv").write_text(record["csv"], encoding="utf-8")
-        caption += f" {{download}}`Data (CSV) <data/{data.name}/{record['name']}.csv>`"
+def number_figure(cell: dict[str, Any], record: dict[str, Any]) -> None:
+    """Give the cell's image number, caption and alternative text; fold the code behind it."""
     cell["metadata"]["tags"] = [*cell["metadata"].get("tags", []), "hide-input"]
     cell["metadata"]["mystnb"] = {
-        "figure": {"name": record["name"], "caption": caption},
+        "figure": {"name": record["name"], "caption": record["caption"]},
         "image": {"alt": record["alt"], "align": "center"},
     }
 

@@ -1,0 +1,123 @@
+"""What surrounds the text of a page: mended where the theme is slow, or closed to some readers.
+
+The theme's templates are taken as they come; their output is mended here, page by page, when all
+pages are written. Each repair names what it replaces and stops the build when that is not found, so
+that another release of the theme cannot lose a repair unnoticed.
+"""
+
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from sphinx.application import Sphinx
+from sphinx.util import logging
+
+logger = logging.getLogger(__name__)
+
+# The colours are known before the first drawing: no page flashes, nothing is styled twice.
+COLOURS = """<script>
+    (() => {
+      const data = document.documentElement.dataset;
+      const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+      let mode = "auto";
+      try { mode = localStorage.getItem("mode") || mode; } catch { /* nothing is kept */ }
+      data.mode = mode;
+      data.theme = mode === "auto" ? (dark ? "dark" : "light") : mode;
+    })();
+  </script>"""
+
+
+class Repair(NamedTuple):
+    """A pattern of the theme's output and what takes its place."""
+
+    pattern: str
+    replacement: str | Callable[[re.Match[str]], str]
+    required: bool = True
+
+
+# Long patterns stay on one line.
+# ruff: noqa: E501
+REPAIRS = (
+    Repair(r'<script data-cfasync="false">.*?</script>', lambda _: COLOURS),
+    # Icons come from the font that the theme has besides; the script would rewrite each of them.
+    Repair(r'\s*<script src="[^"]*/scripts/fontawesome\.js[^"]*"></script>', ""),
+    Repair(r'<(i|span) class="((?:[\w-]+ )?fa[srb]? |[^"]*\bfa-solid )', r'<\1 aria-hidden="true" class="\2'),
+    Repair(r'(?<=initial-scale=1.0" />)<meta name="viewport"[^>]*>', "", required=False),
+    Repair(r'\s*<meta name="viewport" content="width=device-width, initial-scale=1"/>', "", required=False),
+    # The page's own script marks the reader's place without laying out every section.
+    Repair(r' data-bs-spy="scroll" data-bs-target="[^"]*" data-offset="\d+" data-bs-root-margin="[^"]*"', ""),
+    Repair(r'\s*<link rel="stylesheet"[^>]*/sphinx-thebe\.css[^>]*>', ""),
+    Repair(r'<div id="pst-primary-sidebar"', '<div id="pst-primary-sidebar" role="complementary" aria-label="The book"'),
+    Repair(r"<th( [^>]*)?></th>", r"<td\1></td>", required=False),
+    Repair(r'\s*<div id="ethical-ad-placement".*?</div>', "", required=False),
+)  # fmt: skip
+# The theme's own scripts and styles, repaired in the same way.
+ASSETS = {
+    "_static/scripts/pydata-sphinx-theme.js": (
+        Repair(r'\["pre","\.nboutput > \.output_area".*?\]\.join\(", "\)', '"pst-none"'),
+    ),
+}
+SEARCH = (
+    Repair(
+        r'<script src="searchindex\.js"></script>',
+        r'\g<0>\n  <script src="_static/search.js"></script>',
+    ),
+)
+IMAGE = re.compile(r'<img ([^>]*?)src="([^"]+/_images/[^"]+\.svg)"([^>]*?)/?>')
+LENGTH = re.compile(r'<svg[^>]*? (width|height)="([\d.]+)(pt|px)?"[^>]*? (width|height)="([\d.]+)')
+
+
+def repaired(text: str, repairs: tuple[Repair, ...]) -> str:
+    """Return a text of the theme with repairs done."""
+    for pattern, replacement, required in repairs:
+        text, count = re.subn(pattern, replacement, text, flags=re.DOTALL)
+        if required and not count:
+            logger.warning("the theme no longer writes what a repair expects: %s", pattern)
+    return text
+
+
+def mend(page: str, text: str, site: Path) -> str:
+    """Return the text of a page with all repairs done."""
+    text = repaired(text, REPAIRS + (SEARCH if page == "search.html" else ()))
+    return IMAGE.sub(lambda found: lazy(found, (site / page).parent), text)
+
+
+def lazy(found: re.Match[str], folder: Path) -> str:
+    """Return an image that is loaded when the reader comes near, in the place kept for it."""
+    before, source, after = found.groups()
+    width, height = size_of((folder / source).resolve())
+    return f'<img {before}src="{source}"{after}width="{width}" height="{height}" loading="lazy" />'
+
+
+@cache
+def size_of(image: Path) -> tuple[int, int]:
+    """Return width and height of a drawing, in pixels."""
+    with image.open(encoding="utf-8") as file:
+        found = LENGTH.search(file.read(2000))
+    if not found:
+        raise ValueError(f"{image.name} must begin with its width and height")
+    sizes = {found[1]: float(found[2]), found[4]: float(found[5])}
+    scale = 4 / 3 if found[3] == "pt" else 1
+    return round(scale * sizes["width"]), round(scale * sizes["height"])
+
+
+def finish(app, problem) -> None:
+    """Mend every page of a finished build."""
+    if problem or app.builder.name not in ("html", "dirhtml"):
+        return
+    site = Path(app.outdir)
+    for name, repairs in ASSETS.items():
+        asset = site / name
+        asset.write_text(repaired(asset.read_text("utf-8"), repairs), encoding="utf-8")
+    for path in sorted(site.rglob("*.html")):
+        page = path.relative_to(site)
+        if not page.parts[0].startswith("_") and "<body" in (text := path.read_text("utf-8")):
+            path.write_text(mend(page.as_posix(), text, site), encoding="utf-8")
+
+
+def setup(app: Sphinx):
+    """Mend the pages after all else is written."""
+    app.connect("build-finished", finish, priority=900)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

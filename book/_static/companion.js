@@ -1,0 +1,53 @@
+// The reader's place in the table of contents, and keys for what scrolls sideways. Both follow what
+// is on the screen: nothing far away is laid out for them.
+"use strict";
+
+document.addEventListener("DOMContentLoaded", () => {
+  const SCROLLS = "pre, .cell_output > .output, div.math, .table-scroll, .pst-scrollable-table-container";
+
+  // A box that scrolls can be reached by keyboard, and only then. Far ones are asked in idle moments.
+  const ask = (box) => {
+    if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+  };
+  const idle = window.requestIdleCallback ||
+    ((work) => setTimeout(() => work({ timeRemaining: () => 9 }), 50));
+  let queue = [];
+  const work = (deadline) => {
+    do if (queue.length) ask(queue.shift());
+    while (queue.length && deadline.timeRemaining() > 8);
+    if (queue.length) idle(work);
+  };
+  const askAll = () => {
+    if (!queue.length) idle(work);
+    queue = [...document.querySelectorAll(SCROLLS)];
+  };
+  const boxes = new ResizeObserver((entries) => entries.forEach(({ target }) => ask(target)));
+  for (const box of document.querySelectorAll(SCROLLS)) boxes.observe(box);
+  addEventListener("load", () => document.fonts.ready.then(askAll));
+
+  const links = new Map();
+  for (const link of document.querySelectorAll(".bd-toc-nav a[href^='#']")) {
+    const section = document.getElementById(decodeURIComponent(link.hash.slice(1)));
+    if (section) links.set(section, link);
+  }
+  const seen = new Set();
+  const mark = () => {
+    const here = [...links.keys()].filter((section) => seen.has(section)).pop();
+    for (const [section, link] of links) {
+      const on = Boolean(here && section.contains(here));
+      link.classList.toggle("active", on);
+      link.parentElement.classList.toggle("active", on);
+      if (section === here) link.setAttribute("aria-current", "true");
+      else link.removeAttribute("aria-current");
+    }
+  };
+  const place = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      if (isIntersecting) seen.add(target);
+      else seen.delete(target);
+    }
+    mark();
+  }, { rootMargin: "-80px 0px -60% 0px" });
+  for (const section of links.keys()) place.observe(section);
+});
