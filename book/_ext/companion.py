@@ -7,6 +7,7 @@ from textwrap import shorten
 from docutils import nodes
 from sphinx.application import Sphinx
 
+ASIDE = {"page-card", "claim", "home-doors"}
 THEBE = re.compile(r"thebe", re.IGNORECASE)
 
 
@@ -27,22 +28,22 @@ def describe(app, pagename, templatename, context, doctree):
     """Tell search engines and previews of links what a page is about: its first paragraph."""
     if doctree is None:
         return
-    words = [p.astext() for p in doctree.findall(nodes.paragraph) if not in_table(p)]
+    words = [p.astext() for p in doctree.findall(nodes.paragraph) if not is_aside(p)]
     about = escape(shorten(" ".join(words[:2]), 200, placeholder=" ..."), quote=True)
     title = escape(re.sub("<[^>]+>", "", context.get("title", "")), quote=True)
-    facts = {"og:title": title, "og:type": "article", "og:site_name": app.config.project}
+    facts = {"og:title": title, "og:type": "article", "og:site_name": app.config.html_title}
     tags = [f'<meta name="description" content="{about}" />']
     tags += [f'<meta property="{name}" content="{value}" />' for name, value in facts.items()]
     tags.append(f'<meta property="og:description" content="{about}" />')
     context["metatags"] = context.get("metatags", "") + "\n    ".join(["", *tags])
 
 
-def in_table(node):
-    """Return whether a paragraph is an entry of a table, or a formula alone."""
-    parent = node.parent
-    while parent is not None and not isinstance(parent, nodes.table):
-        parent = parent.parent
-    return parent is not None
+def is_aside(node):
+    """Return whether a paragraph stands in a table, or in the card that names a page's paper."""
+    while (node := node.parent) is not None:
+        if isinstance(node, nodes.table) or ASIDE & set(node.get("classes", ())):
+            return True
+    return False
 
 
 def skip_fields(app, what, name, obj, skip, options):

@@ -8,15 +8,23 @@ that another release of the theme cannot lose a repair unnoticed.
 import re
 from collections.abc import Callable
 from functools import cache
+from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
+from iclkit import __version__
+from iclkit.bench.runner import commit
+
+ROOT = Path(__file__).resolve().parents[2]
+
 logger = logging.getLogger(__name__)
 
-# The colours are known before the first drawing: no page flashes, nothing is styled twice.
+# The colours are known before the first drawing: no page flashes, nothing is styled twice. A page
+# that is opened at its beginning lays out what is far when the reader comes near; one that is
+# opened at an anchor, or again, is laid out whole, so that the anchor is where it will stay.
 COLOURS = """<script>
     (() => {
       const data = document.documentElement.dataset;
@@ -25,6 +33,8 @@ COLOURS = """<script>
       try { mode = localStorage.getItem("mode") || mode; } catch { /* nothing is kept */ }
       data.mode = mode;
       data.theme = mode === "auto" ? (dark ? "dark" : "light") : mode;
+      const [opened] = performance.getEntriesByType("navigation");
+      if (!location.hash && (!opened || opened.type === "navigate")) data.near = "";
     })();
   </script>"""
 
@@ -50,7 +60,13 @@ REPAIRS = (
     Repair(r' data-bs-spy="scroll" data-bs-target="[^"]*" data-offset="\d+" data-bs-root-margin="[^"]*"', ""),
     Repair(r'\s*<link rel="stylesheet"[^>]*/sphinx-thebe\.css[^>]*>', ""),
     Repair(r'<div id="pst-primary-sidebar"', '<div id="pst-primary-sidebar" role="complementary" aria-label="The book"'),
-    Repair(r"<th( [^>]*)?></th>", r"<td\1></td>", required=False),
+    # Buttons that unfold say what; what unfolds code has its own words.
+    Repair(r'(<a class="(?:current )?reference internal" href="[^"]*">([^<]*)</a><details[^>]*><summary)>', r'\1 aria-label="Pages of \2">', required=False),
+    Repair(r'<summary aria-label="Toggle hidden content">', "<summary>", required=False),
+    Repair(r"<title>([^<]+) &#8212; \1</title>", r"<title>\1</title>", required=False),
+    Repair(r"<th( [^>]*)?>(<p></p>)?</th>", r"<td\1></td>", required=False),
+    # The lines of a signature are no list of definitions.
+    Repair(r'<dl>\n((?:<dd><em class="sig-param">(?:(?!</dd>).)*</dd>\n)+)</dl>', lambda found: lines(found[1]), required=False),
     Repair(r'\s*<div id="ethical-ad-placement".*?</div>', "", required=False),
 )  # fmt: skip
 # The theme's own scripts and styles, repaired in the same way.
@@ -65,6 +81,57 @@ SEARCH = (
         r'\g<0>\n  <script src="_static/search.js"></script>',
     ),
 )
+FOOTER = re.compile(r'(<div class="extra_footer">\s*.*?)(\s*</div>)', re.DOTALL)
+FOOT_LINKS = {"book/changelog.html": "Changelog", "book/health.html": "Health of the book"}
+# The first page of the site leads on; the page of a wrong address finds the site's beginning
+# wherever it is shown.
+FIRST = """<!DOCTYPE html>
+<html lang="en">
+  <head>
+    <meta charset="utf-8" />
+    <meta name="viewport" content="width=device-width, initial-scale=1.0" />
+    <meta http-equiv="refresh" content="0; url={start}" />
+    <title>{title}</title>
+    <link rel="icon" href="_static/logo.svg" />
+  </head>
+  <body>
+    <main>
+      <h1>{title}</h1>
+      <p><a href="{start}">Open the book</a></p>
+    </main>
+  </body>
+</html>
+"""
+LOST = """<!DOCTYPE html>
+<html lang="en">
+  <head>
+    <meta charset="utf-8" />
+    <meta name="viewport" content="width=device-width, initial-scale=1.0" />
+    <title>Page not found - {title}</title>
+    <link rel="icon" href="data:," />
+    <style>
+      :root {{ color-scheme: light dark; }}
+      body {{ max-width: 40rem; margin: 4rem auto; padding: 0 1rem; font: 1.1rem/1.5 sans-serif; }}
+      a {{ color: light-dark(#0b55b8, #8cc0ff); }}
+    </style>
+  </head>
+  <body>
+    <main>
+      <h1>Page not found</h1>
+      <p>{title} has no page at this address. It may have moved when the book was rebuilt.</p>
+      <ul>
+        <li><a href="{start}">Start page</a></li>
+        <li><a href="search.html">Search the book</a></li>
+        <li><a href="genindex.html">Index</a></li>
+      </ul>
+    </main>
+    <script>
+      const root = location.pathname.replace(/[^/]*$/, "").replace(/(book|notebooks|_[a-z]+)\\/.*$/, "");
+      for (const link of document.links) link.href = root + link.getAttribute("href");
+    </script>
+  </body>
+</html>
+"""
 IMAGE = re.compile(r'<img ([^>]*?)src="([^"]+/_images/[^"]+\.svg)"([^>]*?)/?>')
 LENGTH = re.compile(r'<svg[^>]*? (width|height)="([\d.]+)(pt|px)?"[^>]*? (width|height)="([\d.]+)')
 
@@ -78,10 +145,29 @@ def repaired(text: str, repairs: tuple[Repair, ...]) -> str:
     return text
 
 
-def mend(page: str, text: str, site: Path) -> str:
-    """Return the text of a page with all repairs done."""
+def lines(parameters: str) -> str:
+    """Return the lines of a signature as what they are in the middle of it: words."""
+    return parameters.replace("<dd>", '<span class="sig-line">').replace("</dd>", "</span>")
+
+
+def mend(page: str, text: str, site: Path, made: str) -> str:
+    """Return the text of a page with all repairs done and what it was made from in its footer."""
     text = repaired(text, REPAIRS + (SEARCH if page == "search.html" else ()))
+    text = FOOTER.sub(lambda found: found[1] + " " + foot(page, site, made) + found[2], text)
     return IMAGE.sub(lambda found: lazy(found, (site / page).parent), text)
+
+
+def foot(page: str, site: Path, made: str) -> str:
+    """Return the end of a page's footer: what the book was made from, and where that is told."""
+    to = "../" * page.count("/")
+    there = {name: words for name, words in FOOT_LINKS.items() if (site / name).exists()}
+    links = [f'<a href="{to}{name}">{words}</a>' for name, words in there.items()]
+    return " &middot; ".join([escape(made), *links])
+
+
+def made_from() -> str:
+    """Return version and commit of the library that the book is made with."""
+    return f"iclkit {__version__}, commit {commit(ROOT)}."
 
 
 def lazy(found: re.Match[str], folder: Path) -> str:
@@ -107,14 +193,19 @@ def finish(app, problem) -> None:
     """Mend every page of a finished build."""
     if problem or app.builder.name not in ("html", "dirhtml"):
         return
-    site = Path(app.outdir)
+    site, made = Path(app.outdir), made_from()
     for name, repairs in ASSETS.items():
         asset = site / name
         asset.write_text(repaired(asset.read_text("utf-8"), repairs), encoding="utf-8")
     for path in sorted(site.rglob("*.html")):
         page = path.relative_to(site)
         if not page.parts[0].startswith("_") and "<body" in (text := path.read_text("utf-8")):
-            path.write_text(mend(page.as_posix(), text, site), encoding="utf-8")
+            path.write_text(mend(page.as_posix(), text, site, made), encoding="utf-8")
+    start = app.config.root_doc + ".html"
+    for name, text in {"index.html": FIRST, "404.html": LOST}.items():
+        if name != start:
+            whole = text.format(title=escape(app.config.html_title or "Book"), start=start)
+            (site / name).write_text(whole, encoding="utf-8")
 
 
 def setup(app: Sphinx):

@@ -25,8 +25,8 @@ MAX_TEXT = 700  # characters; what is longer is cut between blocks
 BLOCKS = ("p", "ul", "ol", "dl", "div", "table", "pre", "blockquote", "figure", "section")
 WHOLE = ("math", "admonition", "claim", "citation")  # classes of targets that are shown whole
 DROPPED = (
-    ".headerlink, .download, .copybtn, .selfcheck, .toctree-wrapper, script, style, form, button, "
-    "details, noscript, input, select, canvas, iframe, .no-preview"
+    ".headerlink, .citation > .label, .download, .copybtn, .selfcheck, .toctree-wrapper, script, "
+    "style, form, button, details, noscript, input, select, canvas, iframe, .no-preview"
 )
 DROPPED_IN_MATH = ("id", "href", "tabindex", "role", "title", "aria-", "on", "data-")
 KEPT_ATTRIBUTES = {"class", "src", "alt", "lang", "colspan", "rowspan", "width", "height"}

@@ -26,6 +26,30 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const box of document.querySelectorAll(SCROLLS)) boxes.observe(box);
   addEventListener("load", () => document.fonts.ready.then(askAll));
 
+  // All is laid out before a jump within the page, so that it ends where the link leads.
+  const root = document.documentElement;
+  const target = () => {
+    try { return document.getElementById(decodeURIComponent(location.hash.slice(1))); } catch { return null; }
+  };
+  const whole = () => delete root.dataset.near;
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest && event.target.closest("a[href*='#']");
+    if (link && link.pathname === location.pathname) whole();
+  }, true);
+  addEventListener("hashchange", () => {
+    if (!("near" in root.dataset)) return;
+    whole();
+    if (target()) target().scrollIntoView();
+  });
+  // Letters that come late move a page: who has not moved it yet is led to the anchor once more.
+  let moved = false;
+  for (const kind of ["wheel", "touchstart", "keydown", "pointerdown"]) {
+    addEventListener(kind, () => { moved = true; }, { once: true, passive: true });
+  }
+  addEventListener("load", () => document.fonts.ready.then(() => {
+    if (!moved && target()) target().scrollIntoView();
+  }));
+
   const links = new Map();
   for (const link of document.querySelectorAll(".bd-toc-nav a[href^='#']")) {
     const section = document.getElementById(decodeURIComponent(link.hash.slice(1)));

@@ -5,7 +5,7 @@
 const previews = (() => {
   const [WAIT, LINGER, GAP, MARGIN] = [350, 250, 6, 8]; // ms, ms, px, px
 
-  const DROPPED = ".headerlink, .download, .copybtn, .selfcheck, .toctree-wrapper, script, style, form, "
+  const DROPPED = ".headerlink, .citation > .label, .download, .copybtn, .selfcheck, .toctree-wrapper, script, style, form, "
     + "button, details, noscript, input, select, canvas, iframe, .no-preview";
 
   // A copy of an element of this page, without links, names and controls.

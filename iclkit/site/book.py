@@ -115,6 +115,7 @@ def stage(root: Path, staging: Path, runs: list[Run]) -> None:
     large = [run for run in kept.kept_runs() if run.manifest["notebook"] in rows]
     refuse_unchecked(entries)
     shared = Catalogue.of(root, staging, entries, large)
+    runs = sorted(runs, key=lambda run: shared.rank(run.manifest.notebook))
     made = [stage_chapter(shared, run) for run in runs]
     generated = {
         "book/ledger.md": pages.ledger_page(rows, large, order=list(shared.places)),
@@ -175,6 +176,8 @@ def graft(source: dict[str, Any], executed: dict[str, Any]) -> list[dict[str, An
             take_outputs(cell, ran.get(cell["id"]))
             if "parameters" in cell["metadata"].get("tags", []):
                 cells += injected(cell, executed)
+                for parameters in cells[cells.index(cell) :]:
+                    fold(parameters, "Profile and seed")
     return cells
 
 
@@ -220,7 +223,19 @@ def number_figure(cell: dict[str, Any], record: dict[str, Any]) -> None:
     cell["metadata"]["mystnb"] = {
         "figure": {"name": record["name"], "caption": record["caption"]},
         "image": {"alt": record["alt"], "align": "center"},
+        **prompts("Code of this figure"),
     }
+
+
+def fold(cell: dict[str, Any], words: str) -> None:
+    """Fold the code of a cell behind some words."""
+    cell["metadata"]["tags"] = [*cell["metadata"].get("tags", []), "hide-input"]
+    cell["metadata"]["mystnb"] = prompts(words)
+
+
+def prompts(words: str) -> dict[str, str]:
+    """Return the settings of a cell whose code is folded behind some words, open or not."""
+    return {"code_prompt_show": words, "code_prompt_hide": words}
 
 
 def run_jupyter_book(root: Path, staging: Path, work: Path) -> None:

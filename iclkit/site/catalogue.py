@@ -129,10 +129,14 @@ class Catalogue:
             bibtex=self.bibtex(front),
         )
 
-    def front(self, name: str, source: Mapping[str, Any]) -> FrontMatter:
-        """Return the front matter of a notebook."""
+    def rank(self, name: str) -> int:
+        """Return the place of a notebook in the table of contents."""
         if name not in self.places:
             raise BuildError(f"notebooks/{name} is not in the table of contents, book/_toc.yml")
+        return list(self.places).index(name)
+
+    def front(self, name: str, source: Mapping[str, Any]) -> FrontMatter:
+        """Return the front matter of a notebook."""
         text = "".join(title_cell(name, source["cells"])["source"])
         return frontmatter.read(name, text, self.places[name])[0]
 

@@ -309,7 +309,7 @@ def after(node: ast.stmt | ast.expr, before: Names) -> Names:
     symbols = table.get_symbols()
     reads = {s.get_name() for s in symbols if s.is_referenced()}
     if not isinstance(node, Definition):
-        reads |= global_names(table) - {s.get_name() for s in symbols if not s.is_referenced()}
+        reads.update(*map(global_names, table.get_children()))
     if isinstance(node, ast.AugAssign):
         reads.update(roots([node.target]))
     bound = (s for s in symbols if s.is_assigned() or s.is_imported() or s.is_namespace())

@@ -8,6 +8,8 @@ from click.testing import CliRunner
 from iclkit import cli
 from tests import toy
 
+PDF_NAME = "in-context-learning-reproduced.pdf"
+
 
 @pytest.fixture
 def call(monkeypatch):
@@ -59,6 +61,18 @@ def test_info(call, root):
     assert done.exit_code == 0
     assert "04_phase_transition" in done.output
     assert "numpy" in done.output
+
+
+def test_pdf_stands_where_the_book_offers_it(call, tmp_path, monkeypatch):
+    place = toy.make(tmp_path)
+    start = place / "_build/html/book/index.html"
+    start.parent.mkdir(parents=True)
+    start.write_text("<!-- pdf -->")
+    monkeypatch.setattr(cli, "print_book", lambda _, target: target)
+    (place / "_build" / PDF_NAME).write_bytes(b"%PDF")
+    assert f"open _build/{PDF_NAME}\n" in call("pdf", place=place).output
+    assert (place / "_build/html/_downloads" / PDF_NAME).read_bytes() == b"%PDF"
+    assert PDF_NAME in start.read_text()
 
 
 def test_clean_deletes_what_was_built(call, tmp_path):

@@ -42,7 +42,8 @@ body {{ margin: 0; }} [data-theme=dark] {{ color: #fff; background: #000; }}
 def test_page_is_complete_and_for_everyone(page, site_url, name):
     page.goto(site_url + name)
     assert page.title()
-    assert checks.look(page) == []
+    found = checks.look(page)
+    assert not found, "\n".join(found)
 
 
 def test_page_opens_from_a_folder(open_page, site, name):

@@ -48,6 +48,13 @@ def test_it_is_whole_and_not_too_large(document, site):
     assert all(page.extract_text().strip() for page in document.pages)
 
 
+def test_start_page_offers_it(document, page, site_url, site):
+    page.goto(site_url + printing.START)
+    with page.expect_download() as begun:
+        page.locator(".printed-book a").click()
+    assert begun.value.path().read_bytes() == (site / PDF).read_bytes()
+
+
 def test_outline_has_every_page_of_the_book(document, site):
     titles = [item.title for item in flat(document.outline)]
     wanted = [article.h1.get_text().rstrip("#").strip() for _, article in articles(site)]

@@ -4,8 +4,10 @@ import zipfile
 
 import pytest
 
+from iclkit.site.downloads import PDF
 from iclkit.site.offline import pack
 from tests.site import checks
+from tests.site.conftest import need
 
 PAGES = (
     "index.html",
@@ -43,3 +45,9 @@ def test_a_figure_moves_there(open_page, unpacked):
     before = numbers.inner_text()
     page.locator(".phase-diagram .pd-presets button").nth(1).click()
     assert numbers.inner_text() != before
+
+
+def test_it_holds_the_printed_book(site, unpacked):
+    if not (site / PDF).exists():
+        need("no PDF of the book; run `python3 run.py pdf` first")
+    assert (unpacked / PDF).read_bytes() == (site / PDF).read_bytes()

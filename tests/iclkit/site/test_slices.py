@@ -4,7 +4,7 @@ import builtins
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iclkit.bench import plots
@@ -155,6 +155,7 @@ LINES = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(LINES, min_size=1, max_size=14), NAMES)
 def test_any_program_and_its_slice_agree(lines, name):
     start = [f"{n} = [{i}]" for i, n in enumerate("abcd")]
