@@ -65,6 +65,9 @@ REPAIRS = (
     Repair(r'<summary aria-label="Toggle hidden content">', "<summary>", required=False),
     Repair(r"<title>([^<]+) &#8212; \1</title>", r"<title>\1</title>", required=False),
     Repair(r"<th( [^>]*)?>(<p></p>)?</th>", r"<td\1></td>", required=False),
+    Repair(' role="doc-biblioentry"', ' role="listitem"', required=False),
+    # What unfolds leads nowhere else.
+    Repair(r"(?<=<summary>)(?:(?!</summary>).)*", lambda found: re.sub(r"</?a\b[^>]*>", "", found[0]), required=False),
     # The lines of a signature are no list of definitions.
     Repair(r'<dl>\n((?:<dd><em class="sig-param">(?:(?!</dd>).)*</dd>\n)+)</dl>', lambda found: lines(found[1]), required=False),
     Repair(r'\s*<div id="ethical-ad-placement".*?</div>', "", required=False),

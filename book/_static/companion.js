@@ -25,6 +25,11 @@ document.addEventListener("DOMContentLoaded", () => {
   const boxes = new ResizeObserver((entries) => entries.forEach(({ target }) => ask(target)));
   for (const box of document.querySelectorAll(SCROLLS)) boxes.observe(box);
   addEventListener("load", () => document.fonts.ready.then(askAll));
+  let resized = 0;
+  addEventListener("resize", () => {
+    clearTimeout(resized);
+    resized = setTimeout(() => document.querySelectorAll(SCROLLS).forEach(ask), 100);
+  });
 
   // All is laid out before a jump within the page, so that it ends where the link leads.
   const root = document.documentElement;

@@ -33,6 +33,8 @@ def optional():
         ("<title>The Book &#8212; The Book</title>", "<title>The Book</title>"),
         ('<th class="head"><p></p></th>', '<td class="head"></td>'),
         ("<th></th>", "<td></td>"),
+        ('<summary>See <a href="#b">(1)</a>.</summary>', "<summary>See (1).</summary>"),
+        ('<div class="citation" role="doc-biblioentry">', 'class="citation" role="listitem"'),
         (SIGNATURE, '<span class="sig-line"><em class="sig-param"><span>a</span></em>,</span>'),
     ],
 )
