@@ -47,7 +47,8 @@ COMMANDS = {
     "clean": ("delete everything built (keeps .venv)", [["iclkit", "clean"]]),
 }
 
-# The browser that prints the book and that the tests read it with.
+# The browser that prints the built book and that the tests read it with.
+SITE = ROOT / "_build" / "html"
 NEED_BROWSER = ("test", "pdf")
 CHROMIUM = "ICLKIT_CHROMIUM"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -87,7 +88,7 @@ def main(argv):
         problem = "stopped while making .venv; run again to finish"
     if problem:
         return fail(problem)
-    if argv[0] in NEED_BROWSER:
+    if argv[0] in NEED_BROWSER and SITE.exists():
         prepare_browser()
     return hand_over(COMMANDS[argv[0]][1], argv[1:])
 

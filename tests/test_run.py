@@ -234,9 +234,20 @@ def test_the_door_and_the_library_look_for_the_same_browsers():
     assert run.CHROMIUM == printing.ENVIRONMENT
 
 
-@pytest.mark.parametrize(("command", "asked"), [("test", True), ("pdf", True), ("ledger", False)])
-def test_only_commands_that_need_a_browser_look_for_one(bare_copy, monkeypatch, command, asked):
+@pytest.mark.parametrize(
+    ("command", "site", "asked"),
+    [
+        ("test", ".", True),
+        ("test", "no-book-yet", False),
+        ("pdf", ".", True),
+        ("ledger", ".", False),
+    ],
+)
+def test_only_commands_that_need_a_browser_look_for_one(
+    bare_copy, monkeypatch, command, site, asked
+):
     looked = []
+    monkeypatch.setattr(run, "SITE", Path(site))
     monkeypatch.setattr(run, "prepare_alone", lambda: None)
     monkeypatch.setattr(run, "prepare_browser", lambda: looked.append(command))
     monkeypatch.setattr(run, "hand_over", lambda *_: 0)

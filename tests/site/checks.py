@@ -93,6 +93,7 @@ CONTRAST = "color-contrast"
 MAX_BYTES = 3_000_000
 BYTES = """() => performance.getEntries().filter((e) => "encodedBodySize" in e)
   .reduce((total, e) => total + e.encodedBodySize, 0)"""
+AFTER_RESIZE_MS = 500  # the page asks then which of its boxes scroll
 NARROW = {"width": 360, "height": 800}
 
 
@@ -102,12 +103,16 @@ def axe_source():
 
 
 def settle(page):
-    """Wait until the page is as its reader will see it."""
+    """Wait until the page is as its reader will see it, with far parts laid out like near ones."""
+    page.evaluate("() => { delete document.documentElement.dataset.near; }")
     page.evaluate(SETTLED)
 
 
 def theme(page, name):
+    """Change the theme, and wait until every colour has arrived."""
     page.evaluate("(name) => { document.documentElement.dataset.theme = name; }", name)
+    page.wait_for_timeout(50)
+    page.wait_for_function("() => document.getAnimations().length === 0")
 
 
 def content(page):
@@ -161,5 +166,6 @@ def look(page):
     page.evaluate(PLAIN_CODE)
     found += [f"wide: {line}" for line in colours + structure(page)]
     page.set_viewport_size(NARROW)
+    page.wait_for_timeout(AFTER_RESIZE_MS)
     narrow = overflow(page) + structure(page) + both_themes(page)
     return found + [f"narrow: {line}" for line in narrow]

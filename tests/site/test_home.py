@@ -80,5 +80,5 @@ def test_without_javascript_a_picture_stands_there(open_page, site_url, figure):
 
 def test_every_result_has_its_score(page, site_url):
     page.goto(f"{site_url}book/index.html")
-    for text in page.locator(".home-words").all_inner_texts():
+    for text in page.locator(".home-words").all_text_contents():
         assert re.search(r"Ledger: \S+ \d+ of \d+ hold", text)

@@ -29,10 +29,16 @@ def settled(page, selector):
 
 
 def hover(page, selector):
-    link = settled(page, selector)
-    page.mouse.move(2, 2)
-    link.hover()
-    box(page).and_(page.locator(":not([style*=hidden])")).wait_for()
+    """Rest on a link until its box shows; parts that are laid out late may move it away once."""
+    shown = box(page).and_(page.locator(":not([style*=hidden])"))
+    for _ in range(5):
+        link = settled(page, selector)
+        page.mouse.move(2, 2)
+        link.hover()
+        page.wait_for_timeout(1500)
+        if shown.count():
+            break
+    shown.wait_for(timeout=2000)
     return link
 
 
