@@ -63,9 +63,8 @@ const previews = (() => {
       link.removeAttribute("aria-describedby");
       link = null;
       box.hidden = true;
-      if (window.MathJax && MathJax.typesetClear) MathJax.typesetClear([box]);
     };
-    // The box is laid out in sight of no one, typeset, and then put beside the link.
+    // The box is laid out in sight of no one, and then put beside the link.
     const show = async (next, at) => {
       hide();
       marked = inSight(next);
@@ -77,7 +76,6 @@ const previews = (() => {
       else box.replaceChildren(...kept.map(copied));
       box.style.visibility = "hidden";
       box.hidden = false;
-      if (window.MathJax && MathJax.typesetPromise) await MathJax.typesetPromise([box]);
       await Promise.all([...box.querySelectorAll("img")].map((image) => image.decode().catch(() => {})));
       if (link !== next) return;
       const lines = [...link.getClientRects()];

@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,12 @@ def imported_sources(code: str, root: Path) -> list[Path]:
 
 def modules_named(code: str, package: str = "", file: str = "notebook") -> list[str]:
     """Return the dotted names below ``iclkit`` that `code` imports anywhere, functions included."""
+    return list(names_imported(code, package, file))
+
+
+@cache  # all notebooks import the same modules
+def names_imported(code: str, package: str, file: str) -> tuple[str, ...]:
+    """Return the names of `modules_named`, sorted."""
     names: list[str] = []
     for node in ast.walk(ast.parse(magics_out(code), file)):
         if isinstance(node, ast.Import):
@@ -88,7 +95,7 @@ def modules_named(code: str, package: str = "", file: str = "notebook") -> list[
         elif isinstance(node, ast.ImportFrom):
             base = absolute(node, package)
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return sorted({name for name in names if name.split(".")[0] == PACKAGE})
+    return tuple(sorted({name for name in names if name.split(".")[0] == PACKAGE}))
 
 
 def absolute(node: ast.ImportFrom, package: str) -> str:
@@ -143,7 +150,13 @@ def installed_version(name: str) -> str | None:
 
 def without_prose(path: Path) -> str:
     """Return a digest of what a source does: its syntax tree without docstrings."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return digest_of_code(path.read_text(encoding="utf-8"))
+
+
+@cache
+def digest_of_code(text: str) -> str:
+    """Return the digest of a syntax tree without docstrings."""
+    tree = ast.parse(text)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
             node

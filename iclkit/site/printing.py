@@ -88,7 +88,6 @@ TITLES = """() => [...document.querySelectorAll("h1, h2, h3, h4, h5, h6, [role=h
   .filter((e) => e.getClientRects().length)
   .map((e) => e.textContent.replace(/\\s+/g, " ").trim())"""
 READY = """async () => {
-  if (window.MathJax) await MathJax.startup.promise;
   await document.fonts.ready;
   const pictures = [...document.images];
   await Promise.allSettled(pictures.map((i) => i.decode()));
@@ -185,7 +184,7 @@ def offer(site: Path, printed: Path) -> None:
 
 
 def print_page(page: "Page", source: Path) -> bytes:
-    """Return a document as PDF, printed when its formulas are typeset and its figures are there."""
+    """Return a document as PDF, printed when its letters and its figures are there."""
     page.set_default_timeout(MINUTES)
     page.emulate_media(media="print")
     page.goto(source.as_uri())
@@ -254,18 +253,12 @@ def reading_order(site: Path) -> dict[str, int]:
 
 
 def head(first: "BeautifulSoup", site: Path) -> str:
-    """Return the head of the document: the site's styles, its setting of MathJax, own style."""
+    """Return the head of the document: the site's styles and its own."""
     kept = [str(absolute(tag, START, site)) for tag in first.select("link[rel=stylesheet]")]
-    kept += [str(absolute(tag, START, site)) for tag in first.select("head script") if math(tag)]
     title = first.title.string if first.title else ""
     return f'<head><meta charset="utf-8"><title>{title}</title>{"".join(kept)}' + (
         f"<style>{STYLE}</style></head>"
     )
-
-
-def math(script: "Tag") -> bool:
-    """Return whether a script sets or loads MathJax."""
-    return "mathjax" in (str(script.get("src", "")) + script.text).lower()
 
 
 def absolute(tag: "Tag", name: str, site: Path) -> "Tag":
