@@ -56,6 +56,8 @@ REPAIRS = (
     Repair(r'<(i|span) class="((?:[\w-]+ )?fa[srb]? |[^"]*\bfa-solid )', r'<\1 aria-hidden="true" class="\2'),
     Repair(r'(?<=initial-scale=1.0" />)<meta name="viewport"[^>]*>', "", required=False),
     Repair(r'\s*<meta name="viewport" content="width=device-width, initial-scale=1"/>', "", required=False),
+    # Names, brackets and blanks of code have the colour of their block: half of its elements go.
+    Repair(r'<span class="(?:n|p|w)">([^<]*)</span>', r"\1", required=False),
     # The page's own script marks the reader's place without laying out every section.
     Repair(r' data-bs-spy="scroll" data-bs-target="[^"]*" data-offset="\d+" data-bs-root-margin="[^"]*"', ""),
     Repair(r'\s*<link rel="stylesheet"[^>]*/sphinx-thebe\.css[^>]*>', ""),

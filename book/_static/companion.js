@@ -5,13 +5,15 @@
 document.addEventListener("DOMContentLoaded", () => {
   const SCROLLS = "pre, .cell_output > .output, div.math, .table-scroll, .pst-scrollable-table-container";
 
-  // A box that scrolls can be reached by keyboard, and only then. Far ones are asked in idle moments.
+  // A box that scrolls can be reached by keyboard, and only then. Boxes on the page are asked in idle
+  // moments; those not laid out yet ask for themselves, by their change of size, when they are.
   const ask = (box) => {
     if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
     else box.removeAttribute("tabindex");
   };
   const idle = window.requestIdleCallback ||
     ((work) => setTimeout(() => work({ timeRemaining: () => 9 }), 50));
+  const laidOut = (box) => !box.checkVisibility || box.checkVisibility({ contentVisibilityAuto: true });
   let queue = [];
   const work = (deadline) => {
     do if (queue.length) ask(queue.shift());
@@ -20,7 +22,7 @@ document.addEventListener("DOMContentLoaded", () => {
   };
   const askAll = () => {
     if (!queue.length) idle(work);
-    queue = [...document.querySelectorAll(SCROLLS)];
+    queue = [...document.querySelectorAll(SCROLLS)].filter(laidOut);
   };
   const boxes = new ResizeObserver((entries) => entries.forEach(({ target }) => ask(target)));
   for (const box of document.querySelectorAll(SCROLLS)) boxes.observe(box);
@@ -28,7 +30,7 @@ document.addEventListener("DOMContentLoaded", () => {
   let resized = 0;
   addEventListener("resize", () => {
     clearTimeout(resized);
-    resized = setTimeout(() => document.querySelectorAll(SCROLLS).forEach(ask), 100);
+    resized = setTimeout(() => askAll(), 100);
   });
 
   // All is laid out before a jump within the page, so that it ends where the link leads.

@@ -139,9 +139,13 @@ ${sliders(axes)}${choices && `<div class="pd-choice">${choices}</div>`}${entries
       }
       return allows(found) ? found : null;
     };
+    const fail = (why) => {
+      root.innerHTML = came;
+      console.error(why);
+    };
     const draw = () => {
       due = 0;
-      plots();
+      try { plots(); } catch (why) { fail(why); }
     };
     // Screen readers and the address follow when the reader pauses, not at every step.
     const settle = () => {
@@ -171,7 +175,6 @@ ${sliders(axes)}${choices && `<div class="pd-choice">${choices}</div>`}${entries
       const linked = shared();
       root.innerHTML = buttons(Object.keys(presets)) + figure.html();
       take(linked || start);
-      draw();
       root.addEventListener("input", input);
       root.addEventListener("change", change);
       find(".pd-presets").addEventListener("click", ({ target }) => {
@@ -184,10 +187,7 @@ ${sliders(axes)}${choices && `<div class="pd-choice">${choices}</div>`}${entries
         if (next) set(next);
       });
       if (linked) addEventListener("load", () => root.scrollIntoView({ behavior: "instant" }));
-    } catch (problem) {
-      root.innerHTML = came;
-      console.error(problem);
-    }
+    } catch (why) { fail(why); }
   };
 
   return Object.freeze({

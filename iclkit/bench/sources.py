@@ -3,8 +3,9 @@
 Stock notebook caches look at the code cells only and would publish stale numbers after an edit
 of the library. This key covers the code cells, the parameters, the ``iclkit`` sources that the
 notebook imports (with everything that those import), the data that they can read, the data
-packages that are installed, the claims it must check, the lock and the Python version. Markdown,
-and docstrings and comments of the library, are prose: they leave it unchanged.
+packages that are installed, the claims it must check, the locked versions of the packages that a
+run can use, and the Python version. Markdown, and docstrings and comments of the library, are
+prose: they leave it unchanged. So do packages that only build pages, grade or check.
 """
 
 import ast
@@ -12,16 +13,21 @@ import hashlib
 import json
 import re
 import sys
+import tomllib
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from iclkit.bench import claims
 
 __all__ = ["cache_key", "imported_sources", "installed_version", "modules_named"]
 
 PACKAGE = "iclkit"
+RUNNING = ("bench", "data", "nets")  # the extras that a run can use, besides the core
 
 
 def cache_key(name: str, notebook: dict[str, Any], parameters: dict[str, Any], root: Path) -> str:
@@ -47,7 +53,7 @@ def cache_key(name: str, notebook: dict[str, Any], parameters: dict[str, Any], r
         "claims": claims.profile_slice(
             name, parameters["profile"], root / PACKAGE / "data" / "claims.toml"
         ),
-        "lock": (root / "constraints.txt").read_text(encoding="utf-8"),
+        "lock": pins(root),
         "corpora": corpora_there(sources, root),
         "python": sys.version,
     }
@@ -138,6 +144,39 @@ def corpora_there(sources: list[Path], root: Path) -> dict[str, str | None]:
     lines = (root / "data-packages.txt").read_text(encoding="utf-8").splitlines()
     names = [line.partition("==")[0] for line in lines if "==" in line]
     return {name: installed_version(name) for name in names}
+
+
+def pins(root: Path) -> list[str]:
+    """Return the lines of the lock for the packages that a run can use, with all that they need."""
+    lock = (root / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project.get("optional-dependencies", {})
+    asked = [*project["dependencies"], *(line for name in RUNNING for line in extras.get(name, []))]
+    used = needed(frozenset(canonicalize_name(Requirement(line).name) for line in asked))
+    return [line for line in lock if canonicalize_name(line.partition("==")[0]) in used]
+
+
+@cache
+def needed(names: frozenset[str]) -> frozenset[str]:
+    """Return the names of installed packages with those of all that they need."""
+    found: set[str] = set()
+    waiting = set(names)
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        waiting |= requirements(name) - found
+    return frozenset(found)
+
+
+def requirements(name: str) -> set[str]:
+    """Return what an installed package needs on this machine; nothing where it is missing."""
+    try:
+        lines = metadata.requires(name) or []
+    except metadata.PackageNotFoundError:
+        return set()
+    asked = [Requirement(line) for line in lines]
+    here = [r for r in asked if r.marker is None or r.marker.evaluate({"extra": ""})]
+    return {canonicalize_name(r.name) for r in here}
 
 
 def installed_version(name: str) -> str | None:

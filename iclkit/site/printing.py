@@ -51,6 +51,7 @@ OPTIONS = (
 PAPER = (673, 993)  # A4 without its margins, in CSS pixels
 MINUTES = 10 * 60 * 1000  # milliseconds until a print counts as stuck
 START = "book/index.html"
+REFERENCE = "book/api"  # the pages of the library's functions
 OFFER = (
     '<p class="printed-book"><a href="../{path}" download>The whole book as PDF</a> ({size})</p>'
 )
@@ -242,13 +243,15 @@ def soup_of(path: Path) -> "BeautifulSoup":
 
 
 def reading_order(site: Path) -> dict[str, int]:
-    """Return the pages in the order of the sidebar, with their depth.
+    """Return the pages in the order of the sidebar, with their depth, but for the API reference.
 
-    The search page stands at the root: its links are relative to the site.
+    The reference is looked up on the screen; on paper it would be a third of the book. The search
+    page stands at the root: its links are relative to the site.
     """
     order = {START: 0}
     for link in soup_of(site / "search.html").select("nav.bd-docs-nav li > a.reference.internal"):
-        order.setdefault(str(link["href"]), len(link.find_parents("ul")) - 1)
+        if not str(link["href"]).startswith(REFERENCE):
+            order.setdefault(str(link["href"]), len(link.find_parents("ul")) - 1)
     return order
 
 
@@ -282,7 +285,7 @@ def front(order: dict[str, int], pages: "dict[str, BeautifulSoup]") -> str:
     return (
         f'<div class="front"><p style="font-size:2.4rem">{name}</p><p>Version {__version__}</p>'
         f'</div><nav class="contents" aria-label="Contents"><p>Contents</p><ul>{"".join(lines)}'
-        "</ul></nav>"
+        "</ul><p>The reference of the library's functions is in the online book.</p></nav>"
     )
 
 

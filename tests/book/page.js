@@ -10,7 +10,10 @@ const addEventListener = () => {};
 globalThis.setTimeout = (f) => f();
 globalThis.clearTimeout = () => {};
 globalThis.console = { error: (problem) => page.said.push(String(problem)) };
-class ResizeObserver { observe() {} }
+class ResizeObserver {
+  constructor(seen) { this.seen = seen; }
+  observe() { this.seen(); } // a browser asks once at the beginning
+}
 
 class URLSearchParams {
   constructor(from) {

@@ -35,6 +35,10 @@ def optional():
         ("<th></th>", "<td></td>"),
         ('<summary>See <a href="#b">(1)</a>.</summary>', "<summary>See (1).</summary>"),
         ('<div class="citation" role="doc-biblioentry">', 'class="citation" role="listitem"'),
+        (
+            '<span class="n">f</span><span class="p">(</span><span class="mi">2</span>',
+            'f(<span class="mi">2</span>',
+        ),
         (SIGNATURE, '<span class="sig-line"><em class="sig-param"><span>a</span></em>,</span>'),
     ],
 )
@@ -47,6 +51,7 @@ def test_repairs(written, expected):
     [
         "<title>A page &#8212; The Book</title>",
         '<th class="head"><p>Claim</p></th>',
+        '<span class="n"><span class="pre">name</span></span><span class="o">=</span>',
         '<dl>\n<dt>a</dt><dd><em class="sig-param">b</em>,</dd>\n</dl>',
     ],
 )

@@ -185,3 +185,14 @@ def test_search_index_is_whole(site):
     text = (site / "searchindex.js").read_text("utf-8")
     index = json.loads(text.removeprefix("Search.setIndex(").rstrip().removesuffix(")"))
     assert set(index["docnames"]) >= {CHAPTER.removesuffix(".html"), "book/ledger"}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_names_in_code_have_the_colour_of_their_block(site, theme):
+    """The pages write names, brackets and blanks of code without an element of their own."""
+    styles = (site / "_static" / "pygments.css").read_text(encoding="utf-8")
+    place = re.escape(f'html[data-theme="{theme}"] .highlight')
+    block = re.search(place + r" \{[^}]*; color: (#\w+) \}", styles)[1]
+    for kind in "npw":
+        own = re.search(place + rf" \.{kind} \{{([^}}]*)\}}", styles)
+        assert own is None or own[1].strip() == f"color: {block}", kind

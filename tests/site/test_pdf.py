@@ -17,7 +17,7 @@ MAX_BYTES = 40_000_000
 ENOUGH_PAGES = 150
 PACKED = re.compile(rb"/Type /ObjStm [^>]*/Length (\d+)>>\nstream\n")
 FIGURE = re.compile(rb"/S\s*/Figure\b")
-TEX = re.compile(r"\\(frac|begin|mathbb|operatorname|sum|Gamma)\b")
+TEX = re.compile(r"(?<!\\)\\(frac|begin|mathbb|operatorname|sum|Gamma)\b")
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,9 @@ def test_a_slow_page_is_seen(browser, tmp_path):
 
 
 def test_a_page_that_never_answers_is_seen(browser, tmp_path):
-    (tmp_path / "dead.html").write_text("<!DOCTYPE html><title>Dead</title>", encoding="utf-8")
+    button = "<button class=theme-switch-button>x</button>"
+    text = f"<!DOCTYPE html><html data-mode=auto><title>Dead</title>{button}</html>"
+    (tmp_path / "dead.html").write_text(text, encoding="utf-8")
     page = browser.new_page()
     page.add_init_script(speed.WATCH)
     page.goto((tmp_path / "dead.html").as_uri())

@@ -33,7 +33,7 @@ def test_unpacked_book_is_read_from_its_folder(open_page, unpacked, page_of_zip)
     address = unpacked.as_uri()
     page = open_page(base=address)
     page.goto(f"{address}/{page_of_zip}")
-    page.locator("article h1").first.wait_for()
+    page.locator("main h1:visible").first.wait_for()
     checks.settle(page)
     assert checks.content(page) == []
 

@@ -79,6 +79,9 @@ class TestWhole:
         assert fresh(place) == ["01_toy"], "a tolerance is code"
         edit(place / "notebooks/02_other.ipynb", '"id": "draw"', '"id": "drawn"')
         assert fresh(place) == ["02_other"], "outputs are found by the id of their cell"
+        edit(place / "constraints.txt", "ruff==", "ruff==0")
+        edit(place / "constraints.txt", "sphinx-book-theme==", "sphinx-book-theme==0")
+        assert fresh(place) == [], "what lints or builds pages computes nothing"
         edit(place / "constraints.txt", "numpy==", "numpy==0")
         assert fresh(place) == ["01_toy", "02_other"]
 
