@@ -35,6 +35,8 @@ COMMANDS = {
     "keep": ("run notebooks at the papers' sizes and keep the results", [["iclkit", "keep"]]),
     "ledger": ("print the claims and their verdicts", [["iclkit", "ledger"]]),
     "bench": ("measure the solvers against the obvious way", [["python", "-m", "benchmarks"]]),
+    "assignments": ("make student notebooks, solutions, rubrics", [["iclkit", "assignments"]]),
+    "grade": ("grade a folder of handed-in assignments", [["iclkit", "grade"]]),
     "pdf": ("print the built book as one PDF", [["iclkit", "pdf"]]),
     "zip": ("pack the built book for reading without network", [["iclkit", "zip"]]),
     "lab": ("open the notebooks in JupyterLab", [["jupyter", "lab", "notebooks"]]),
@@ -59,6 +61,11 @@ BROWSER_PLACES = (
 )
 BROWSER_LOG = VENV / "browser-install.log"
 WITHOUT_BROWSER = "no PDF and no browser tests without Chromium: "
+
+# The program that keeps students' answers apart from the machine that grades them.
+NEED_SANDBOX = ("test",)
+SANDBOX_LOG = VENV / "sandbox-install.log"
+WITHOUT_SANDBOX = "only the weaker isolation of answers is tested without bubblewrap: "
 
 # What pip says, and what that means to a person.
 DISK_FULL = "the disk is full; free {0} GB and run again".format(DISK_NEEDED_GB)
@@ -90,13 +97,15 @@ def main(argv):
         return fail(problem)
     if argv[0] in NEED_BROWSER and SITE.exists():
         prepare_browser()
+    if argv[0] in NEED_SANDBOX:
+        prepare_sandbox()
     return hand_over(COMMANDS[argv[0]][1], argv[1:])
 
 
 def usage():
     """Return the help text."""
     lines = ["usage: python3 run.py COMMAND [options]", ""]
-    lines += ["  {0:<8} {1}".format(name, text) for name, (text, _) in COMMANDS.items()]
+    lines += ["  {0:<11} {1}".format(name, text) for name, (text, _) in COMMANDS.items()]
     lines += ["", "Every command first makes .venv (once, about two minutes)."]
     return "\n".join(lines)
 
@@ -193,14 +202,35 @@ def may_install():
 
 def install_browser():
     """Install the system's Chromium; return the problem or None."""
+    problem = install_package("chromium", BROWSER_LOG)
+    if problem or find_browser():
+        return problem
+    return "apt-get installed it, but it is not on the search path"
+
+
+def prepare_sandbox():
+    """Install bubblewrap where that is possible and none is there; else say so in one line."""
+    if shutil.which("bwrap") or not sys.platform.startswith("linux"):
+        return
+    if may_install():
+        print("run.py: installing bubblewrap (once, some seconds) ...", file=sys.stderr)
+        problem = install_package("bubblewrap", SANDBOX_LOG)
+    else:
+        problem = "install it, it offers the program bwrap"
+    if problem:
+        print("run.py: " + WITHOUT_SANDBOX + problem, file=sys.stderr)
+
+
+def install_package(name, log_file):
+    """Install a package of the system; return the problem or None."""
     apt = ["apt-get", "-q", "-y", "-o", "Acquire::Retries=1", "-o", "Acquire::http::Timeout=30"]
     env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
-    with BROWSER_LOG.open("w", encoding="utf-8") as log:
-        for step in (["update"], ["install", "--no-install-recommends", "chromium"]):
+    with log_file.open("w", encoding="utf-8") as log:
+        for step in (["update"], ["install", "--no-install-recommends", name]):
             code = subprocess.call([*apt, *step], stdout=log, stderr=subprocess.STDOUT, env=env)
             if code and step != ["update"]:  # one package list of many may be out of reach
-                return "apt-get could not install it ({0})".format(BROWSER_LOG)
-    return None if find_browser() else "apt-get installed it, but it is not on the search path"
+                return "apt-get could not install it ({0})".format(log_file)
+    return None
 
 
 def fingerprint():

@@ -25,8 +25,15 @@ from iclkit.bench.runner import (
     run_notebooks,
     versions,
 )
+from iclkit.classroom.course import OPEN, read_seed
+from iclkit.classroom.grading import Desk
+from iclkit.classroom.release import hand_out
+from iclkit.classroom.reports import grade_folder, level
+from iclkit.classroom.sandbox import Isolation
+from iclkit.classroom.source import assignments as assignments_of
 from iclkit.site.book import BuildError, build_book
-from iclkit.site.downloads import PDF
+from iclkit.site.downloads import PDF, wheel
+from iclkit.site.history import address
 from iclkit.site.links import external_problems
 from iclkit.site.offline import pack
 from iclkit.site.pages import ledger_text
@@ -152,6 +159,48 @@ def zip_book() -> None:
     root = repository()
     packed = pack(built(root), root / "_build", __version__)
     click.echo(packed.relative_to(root))
+
+
+@main.command()
+@click.option(
+    "--seed", type=click.Path(path_type=Path), help="File with the course's seed; else self-study."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder; else _build/assignments.")
+@one_line_errors
+def assignments(seed: Path | None, out: Path | None) -> None:
+    """Make student notebooks, solution sheets, rubrics and nbgrader's course folder."""
+    root = repository()
+    course = read_seed(seed, root) if seed else OPEN
+    place = out or root / "_build" / "assignments"
+    say("assignments: nbgrader takes the solutions out, half a minute ...")
+    click.echo(hand_out(root, place, course=course, library=wheel(root), address=address(root)))
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--seed", type=click.Path(path_type=Path), required=True, help="File with the course's seed."
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Folder for all results."
+)
+@click.option("--assignment", "only", help="The one assignment to grade; else all that are there.")
+@jobs_option
+@click.option(
+    "--isolation",
+    type=click.Choice([level.value for level in Isolation]),
+    help="How students' code is kept apart; else the strongest that works here.",
+)
+@one_line_errors
+def grade(folder: Path, seed: Path, out: Path, isolation: str | None, **options: Any) -> None:
+    """Grade FOLDER/STUDENT/ASSIGNMENT.ipynb: points, feedback, summary.
+
+    Run it again to go on after a stop, to grade what came late, or to take in the points that
+    people gave in nbgrader's form grader.
+    """
+    root = repository()
+    desk = Desk(read_seed(seed, root), level(isolation, say))
+    click.echo(grade_folder(folder, out, assignments_of(root), desk, say=say, **options))
 
 
 @main.command()

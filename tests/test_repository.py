@@ -19,6 +19,7 @@ from iclkit.bench.runner import check_parameters, notebook_names, read_notebook
 from tools import launch, lock
 
 ROOT = Path(__file__).resolve().parents[1]
+ASSIGNMENTS = sorted((ROOT / "notebooks" / "assignments").glob("*.ipynb"))
 NOTEBOOKS = [ROOT / "notebooks" / f"{name}.ipynb" for name in notebook_names(ROOT)]
 MODULES = sorted((ROOT / "iclkit").rglob("*.py"))
 # A module imports only modules of lower rank.
@@ -53,8 +54,37 @@ SITE = [
     "slices",
     "provenance",
     "scores",
+    "assignments",
+    "goals",
+    "teaching",
     "book",
 ]
+CLASSROOM = [
+    "spec",
+    "course",
+    "values",
+    "source",
+    "desk",
+    "confine",
+    "isolation",
+    "child",
+    "sandbox",
+    "marking",
+    "submissions",
+    "handout",
+    "results",
+    "layout",
+    "feedback",
+    "summary",
+    "gradebook",
+    "grading",
+    "reports",
+    "sheets",
+    "leaks",
+    "release",
+]
+# The classroom knows the science; the book's pages offer what the classroom hands out.
+ABOVE = {("classroom", "science"), ("site", "classroom")}
 NEUTRAL = {"rng"}  # streams know neither prompts nor tables
 GLUED = re.compile(r"\{glue:[a-z]*\}`[a-z]\w*(:\+?[.,\d]*[a-z])?`")
 BINARY = {ROOT / "book/_static/math.woff2"}  # the font of the formulas
@@ -81,6 +111,8 @@ def place(dotted):
         return None
     if parts[0] in ("bench", "site"):  # the site stands on the bench
         return ("bench", [*BENCH, *SITE].index(parts[1])) if len(parts) > 1 else None
+    if parts[0] == "classroom":
+        return ("classroom", CLASSROOM.index(parts[1])) if len(parts) > 1 else None
     return ("science", SCIENCE.index(parts[0]))
 
 
@@ -118,6 +150,8 @@ def test_layers(path):
         inside_one_package = dotted.split(".")[:depth] == name.split(".")[:depth]
         if name.split(".")[1] in NEUTRAL or (inside_one_package and here[0] == "science"):
             continue
+        if (dotted.split(".")[1], there[0]) in ABOVE:
+            continue
         assert there[0] == here[0], f"{dotted} imports {name} of the other stack"
         assert there[1] < here[1], f"{dotted} imports {name}, which is not of lower rank"
 
@@ -127,6 +161,13 @@ def test_layer_check_sees_a_forbidden_import(tmp_path):
     module.write_text("from iclkit.bench import sweep\n")
     assert sources.modules_named(module.read_text()) == ["iclkit.bench", "iclkit.bench.sweep"]
     assert place("iclkit.bench.sweep")[0] != place("iclkit.prompts")[0]
+    assert place("iclkit.classroom.desk")[0] not in (place("iclkit.site.book")[0], "science")
+
+
+@pytest.mark.parametrize("library", ["scipy", "nbformat", "nbgrader", "matplotlib", "pandas"])
+def test_what_runs_at_the_student_s_needs_numpy_alone(library):
+    code = f"import sys, iclkit.classroom.desk; sys.exit({library!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 @pytest.mark.parametrize("library", ["torch", "pandas", "matplotlib"])
@@ -225,6 +266,33 @@ class TestNotebook:
     def test_first_cell_installs_the_library_where_it_is_missing(self, path):
         cells = read_notebook(path)["cells"]
         assert cells == launch.with_cell({"cells": cells})
+
+
+@pytest.mark.parametrize("path", ASSIGNMENTS, ids=lambda p: p.stem)
+class TestAssignment:
+    def test_is_stored_bare(self, path):
+        text = path.read_text(encoding="utf-8")
+        notebook = json.loads(text)
+        assert set(notebook["metadata"]) == {"classroom", "kernelspec", "language_info"}
+        assert set(notebook["metadata"]["classroom"]) == {"chapter"}
+        for cell in notebook["cells"]:
+            assert not cell.get("outputs")
+            assert cell.get("execution_count") is None
+            assert set(cell["metadata"]) <= {"nbgrader", "exercise"}, cell["id"]
+        assert text == launch.stored(notebook)
+
+    def test_belongs_to_a_page_of_the_book(self, path):
+        chapter = read_notebook(path)["metadata"]["classroom"]["chapter"]
+        assert chapter in notebook_names(ROOT)
+
+    def test_student_s_cells_import_nothing_but_numpy_and_scipy(self, path):
+        for cell in read_notebook(path)["cells"]:
+            answers = cell["id"] == "setup" or cell["id"].endswith("-answer")
+            if cell["cell_type"] == "code" and answers:
+                nodes = list(ast.walk(ast.parse("".join(cell["source"]))))
+                names = {name for node in nodes for name in roots(node)}
+                foreign = {n for n in names if n and n not in sys.stdlib_module_names}
+                assert foreign <= {"numpy", "scipy"}, cell["id"]
 
 
 def calls_named(code, name):

@@ -37,6 +37,7 @@ def run_places(place):
         "DATA": place / "data-packages.txt",
         "DATA_STAMP": venv / "data-from",
         "BROWSER_LOG": venv / "browser-install.log",
+        "SANDBOX_LOG": venv / "sandbox-install.log",
     }
 
 
@@ -251,6 +252,63 @@ def test_only_commands_that_need_a_browser_look_for_one(
     monkeypatch.setattr(run, "SITE", Path(site))
     monkeypatch.setattr(run, "prepare_alone", lambda: None)
     monkeypatch.setattr(run, "prepare_browser", lambda: looked.append(command))
+    monkeypatch.setattr(run, "prepare_sandbox", lambda: None)
+    monkeypatch.setattr(run, "hand_over", lambda *_: 0)
+    assert run.main([command]) == 0
+    assert bool(looked) == asked
+
+
+# ------------------------------------------------------------------ the sandbox
+
+
+def test_bubblewrap_that_is_there_is_not_installed(bare_copy, bare_machine, capsys):
+    program(bare_copy, "bwrap")
+    program(bare_copy, "apt-get")
+    run.prepare_sandbox()
+    assert (bare_machine, capsys.readouterr().err) == ([], "")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="bubblewrap is for Linux")
+def test_root_of_a_debian_installs_bubblewrap(bare_copy, bare_machine, capsys):
+    program(bare_copy, "apt-get")
+    run.prepare_sandbox()
+    assert bare_machine == ["update", "bubblewrap"]
+    assert capsys.readouterr().err == "run.py: installing bubblewrap (once, some seconds) ...\n"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="bubblewrap is for Linux")
+def test_bubblewrap_that_cannot_be_installed_stops_nothing(
+    bare_copy, bare_machine, monkeypatch, capsys
+):
+    program(bare_copy, "apt-get")
+    monkeypatch.setattr(run.subprocess, "call", lambda *_, **__: 100)
+    run.prepare_sandbox()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert lines[1].startswith("run.py: only the weaker isolation of answers is tested")
+    assert "apt-get could not install it" in lines[1]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="bubblewrap is for Linux")
+@pytest.mark.parametrize(("user", "apt"), [(1000, True), (0, False)])
+def test_who_may_not_install_bubblewrap_reads_one_line(
+    bare_copy, bare_machine, monkeypatch, capsys, user, apt
+):
+    if apt:
+        program(bare_copy, "apt-get")
+    monkeypatch.setattr(run.os, "geteuid", lambda: user, raising=False)
+    run.prepare_sandbox()
+    said = capsys.readouterr().err
+    assert (bare_machine, said.count("\n")) == ([], 1)
+    assert "without bubblewrap: install it, it offers the program bwrap" in said
+
+
+@pytest.mark.parametrize(("command", "asked"), [("test", True), ("pdf", False), ("ledger", False)])
+def test_only_the_tests_look_for_bubblewrap(bare_copy, monkeypatch, command, asked):
+    looked = []
+    monkeypatch.setattr(run, "SITE", Path("no-book-yet"))
+    monkeypatch.setattr(run, "prepare_alone", lambda: None)
+    monkeypatch.setattr(run, "prepare_sandbox", lambda: looked.append(command))
     monkeypatch.setattr(run, "hand_over", lambda *_: 0)
     assert run.main([command]) == 0
     assert bool(looked) == asked

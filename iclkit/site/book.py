@@ -21,7 +21,19 @@ from iclkit.bench import claims, kept
 from iclkit.bench.records import CAPTION_MIME, CLAIM_MIME, FIGURE_MIME
 from iclkit.bench.runner import ANSI, Run, commit, read_notebook
 from iclkit.bench.sources import digest
-from iclkit.site import cards, catalogue, health, history, links, pages, provenance, scores
+from iclkit.site import (
+    assignments,
+    cards,
+    catalogue,
+    goals,
+    health,
+    history,
+    links,
+    pages,
+    provenance,
+    scores,
+    teaching,
+)
 from iclkit.site.catalogue import Catalogue
 from iclkit.site.pages import BuildError
 
@@ -54,7 +66,8 @@ def build_book(root: Path, runs: list[Run]) -> Path:
     Raises
     ------
     BuildError
-        When a page has a warning, a broken reference, link or figure. The last good book stays.
+        When a page has a warning, a broken reference, link or figure, or would give away the
+        solution of an assignment. The last good book stays.
     LedgerError
         When a claim did not come out as expected.
     """
@@ -71,6 +84,7 @@ def build_book(root: Path, runs: list[Run]) -> Path:
         put_bare_notebooks(root, html)
         if found := links.problems(html):
             raise BuildError("broken links or figures:\n  " + "\n  ".join(found))
+        assignments.refuse_leaks(root, html)
         record.unlink(missing_ok=True)
         publish(html, place)
         record.write_text(made_from)
@@ -126,6 +140,9 @@ def stage(root: Path, staging: Path, runs: list[Run]) -> None:
     for name, text in generated.items():
         (staging / name).write_text(text, encoding="utf-8")
     scores.put_scores(staging / "book", entries)
+    assignments.offer(root, staging, shared.library, shared.place)
+    given = teaching.offer(root, staging, runs, shared.citation)
+    goals.offer(root, staging, [page.front for page in made], given)
 
 
 def rows_of(run: Run) -> list[claims.Row]:
@@ -145,6 +162,7 @@ def stage_chapter(shared: Catalogue, run: Run) -> cards.Page:
     below = provenance.under_figures(shown, executed, here, notebooks / "data" / name)
     groups = [[c, *below.get(c["id"], ()), *after_cell(c, entries)] for c in shown]
     cells = [cell for group in groups for cell in group]
+    goals.with_anchors(name, cells)
     page = shared.page(run.manifest, source)
     catalogue.put_card(cells, page)
     if (shared.root / "book" / "selfchecks" / f"{name}.yml").exists():

@@ -43,7 +43,7 @@ __all__ = [
     "with_selfcheck",
 ]
 
-SELFCHECK = "## Check yourself\n\n```{{selfcheck}} {}\n```\n"
+SELFCHECK = "(selfcheck-{0})=\n## Check yourself\n\n```{{selfcheck}} {0}\n```\n"
 EXERCISES = re.compile(r"^## Exercises\b", re.MULTILINE)
 PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 SPECIAL = re.compile(r"([&%#_])")

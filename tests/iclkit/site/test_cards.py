@@ -195,4 +195,4 @@ class TestSelfCheck:
 
     def test_names_its_file(self):
         text = cards.with_selfcheck([], "04_x")[0]["source"]
-        assert text == "## Check yourself\n\n```{selfcheck} 04_x\n```\n"
+        assert text == "(selfcheck-04_x)=\n## Check yourself\n\n```{selfcheck} 04_x\n```\n"
