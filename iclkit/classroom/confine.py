@@ -5,7 +5,7 @@ Four layers, each for what the others leave open; what a system lacks is skipped
 
 - *Limits of the system*: memory, processor time, processes, open files, size of files.
 - *Closed paths* (Landlock, Linux from 5.13): files outside a list cannot be opened by any means.
-- *Closed calls* (seccomp, Linux on x86-64 and ARM): the kernel refuses all but some sixty calls;
+- *Closed calls* (seccomp, Linux on x86-64 and ARM): the kernel refuses all but some seventy calls;
   no sockets, no new processes or threads, no signals, no opening for writing.
 - *A watch* (Python's audit hook): a refused operation ends the process with a line that says why.
   Native code gets past a watch; it is the layer that speaks, and the only one on macOS.
@@ -102,7 +102,7 @@ def close_paths(readable: Iterable[str], listed: Iterable[str]) -> None:
 def _open_path(ruleset: int, path: str, rights: int) -> None:
     try:
         place = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except OSError:  # what cannot be reached stays closed
         return
     if not os.path.isdir(path):  # noqa: PTH112  (fast start)
         rights &= _READ_FILE
@@ -122,7 +122,7 @@ _CALLS = {
     "access": (21, -1), "select": (23, -1), "sched_yield": (24, 124), "mremap": (25, 216),
     "madvise": (28, 233), "dup": (32, 23), "dup2": (33, -1), "nanosleep": (35, 101),
     "getitimer": (36, 102), "alarm": (37, -1), "setitimer": (38, 103), "getpid": (39, 172),
-    "exit": (60, 93), "uname": (63, 160), "fcntl": (72, 25), "getdents": (78, -1),
+    "exit": (60, 93), "uname": (63, 160), "getdents": (78, -1),
     "getcwd": (79, 17), "readlink": (89, -1), "gettimeofday": (96, 169), "getrusage": (98, 165),
     "sysinfo": (99, 179), "times": (100, 153), "getuid": (102, 174), "getgid": (104, 176),
     "geteuid": (107, 175), "getegid": (108, 177), "getppid": (110, 173), "getgroups": (115, 158),
@@ -135,7 +135,8 @@ _CALLS = {
     "dup3": (292, 24), "getcpu": (309, 168), "getrandom": (318, 278), "membarrier": (324, 283),
     "statx": (332, 291), "rseq": (334, 293), "faccessat2": (439, 439),
 }  # fmt: skip
-_OPEN, _OPENAT, _PRLIMIT = (2, -1), (257, 56), (302, 261)
+_OPEN, _OPENAT, _PRLIMIT, _FCNTL = (2, -1), (257, 56), (302, 261), (72, 25)
+_COMMANDS = (0, 1, 2, 3, 1030)  # of fcntl: copy, and read flags; others signal other processes
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | 1  # the second one answers EPERM
 
@@ -162,6 +163,10 @@ def _filter(column: int, machine: int) -> bytes:
     steps += [(load, 0, 0, 32), (equal, 0, 2, 0), (load, 0, 0, 36), (equal, 1, 0, 0)]
     steps += [(answer, 0, 0, _REFUSE), (load, 0, 0, 0), (equal, 0, 1, _PRLIMIT[column])]
     steps += [(answer, 0, 0, _ALLOW)]
+    n = len(_COMMANDS)
+    steps += [(equal, 0, n + 3, _FCNTL[column]), (load, 0, 0, 24)]
+    steps += [(equal, n - k, 0, command) for k, command in enumerate(_COMMANDS)]
+    steps += [(answer, 0, 0, _REFUSE), (answer, 0, 0, _ALLOW)]
     for numbers in _CALLS.values():
         if numbers[column] >= 0:
             steps += [(equal, 0, 1, numbers[column]), (answer, 0, 0, _ALLOW)]

@@ -181,7 +181,7 @@ def _practice_outputs(item: Item) -> dict[str, list[Any]]:
 
 @dataclass(frozen=True)
 class _Raised:
-    """An exception in place of an output."""
+    """The name of an exception in place of an output; "" if there is nothing to call."""
 
     name: str
 
@@ -199,7 +199,7 @@ def _output(names: Mapping[str, Any] | _Raised, name: str, arguments: Sequence[A
     if isinstance(names, _Raised):
         return names
     if name not in names:
-        return _Raised("NameError")
+        return _Raised("")
     target = names[name]
     return _tried(target, *copy.deepcopy(tuple(arguments))) if callable(target) else target
 
@@ -418,6 +418,8 @@ def _named(calls: Sequence[Mapping[str, Any]], prints: list[str], wrong: list[in
 def _raised_line(name: str, error: str) -> str:
     if error == "NotImplementedError":
         return "not answered yet."
+    if not error:
+        return f"there is no `{name}` yet; fill in the cell above, and run it."
     if error == "NameError":
-        return f"`{name}` is missing, or uses a name that is not defined; run the cell above."
+        return f"`{name}` uses a name that is not defined."
     return f"`{name}` raises {error} on the practice inputs."

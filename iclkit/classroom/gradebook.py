@@ -5,6 +5,7 @@ the notebooks to read. Points, extra points and comments that a person enters th
 """
 
 import json
+import logging
 import os
 import re
 import warnings
@@ -12,12 +13,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from alembic.script import ScriptDirectory
-from nbgrader.api import Base, Comment, Grade, Gradebook, MissingEntry
+from nbgrader import api
+from nbgrader.api import Base, Comment, Grade, Gradebook, InvalidEntry, MissingEntry
 from nbgrader.dbutil import ALEMBIC_DIR
+from nbgrader.utils import parse_utc
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SAWarning, SQLAlchemyError
 
@@ -71,6 +75,7 @@ def enter(
     done = {(one.student, one.assignment): one for one in results if one.graded and one.parts}
     with _open(out) as book:
         for name in sorted({name for _, name in done}):
+            (out / "source" / name).mkdir(parents=True, exist_ok=True)  # by it nbgrader lists names
             _describe(book, known[name])
         for (student, name), result in done.items():
             notebook = to_read(known[name], result, sources[student, name])
@@ -89,13 +94,25 @@ def _open(out: Path) -> Iterator[Gradebook]:
             _create(path)
         with warnings.catch_warnings(), Gradebook(_address(path), course_id=COURSE) as book:
             warnings.simplefilter("ignore", SAWarning)  # nbgrader's own, of an older interface
-            yield book
-    except SQLAlchemyError as error:
+            with _silent(api.app_log):
+                yield book
+    except (SQLAlchemyError, InvalidEntry) as error:
         reason = str(getattr(error, "orig", error)).partition("\n")[0]
+        remedy = "free some" if "full" in reason else "close what holds it, or move it away,"
         raise ValueError(
-            f"{path} cannot be used ({reason}); close what holds it, or move it away, and run "
-            "again: the results are kept"
+            f"{path} cannot be used ({reason}); {remedy} and run again: the results are kept"
         ) from error
+
+
+@contextmanager
+def _silent(log: logging.Logger) -> Iterator[None]:
+    """Keep nbgrader from printing the traceback of an error that is told in one line."""
+    before = log.disabled
+    log.disabled = True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 def _address(path: Path) -> str:
@@ -143,10 +160,7 @@ def _cell(book: Gradebook, name: str, cell: str, kind: str, points: int) -> None
 def _enter_one(book: Gradebook, result: Result, *, changed: frozenset[str]) -> None:
     name = result.assignment
     book.update_or_create_student(result.student)
-    when = {"timestamp": result.handed_in} if result.handed_in else {}
-    with suppress(ValueError):  # what nbgrader cannot read as a time is left out
-        book.update_or_create_submission(name, result.student, **when)
-    book.update_or_create_submission(name, result.student)
+    book.update_or_create_submission(name, result.student, timestamp=_time(result.handed_in))
     for part in result.parts:
         grade = _grade(book, result, f"{part.key}-tests")
         grade.auto_score = float(part.tested)
@@ -160,6 +174,13 @@ def _enter_one(book: Gradebook, result: Result, *, changed: frozenset[str]) -> N
                 changed=cell in changed,
             )
     book.db.commit()
+
+
+def _time(written: str) -> datetime | None:
+    """Return what a time stamp says, None if nbgrader cannot read it."""
+    with suppress(ValueError, OverflowError):
+        return parse_utc(written) if written else None
+    return None
 
 
 def _enter_text(part: Part, grade: Grade, comment: Comment, *, changed: bool) -> None:
@@ -214,8 +235,15 @@ def read_back(book: Gradebook, result: Result) -> Result:
         comments = tuple(one.manual_comment for one in words if one.manual_comment)
         by_hand = None if written is None else _given(written)
         parts.append(replace(part, changed=_given(tests), by_hand=by_hand, comments=comments))
+    remarks += _late(book, result)
     remarks += [f"{p.key}: points of the tests set by hand" for p in parts if p.changed is not None]
     return replace(result, parts=tuple(parts), remarks=(*result.remarks, *remarks))
+
+
+def _late(book: Gradebook, result: Result) -> list[str]:
+    """Return a remark if the due date in the gradebook was missed; points stay as they are."""
+    late = book.find_submission(result.assignment, result.student).total_seconds_late
+    return [f"late by {late / 3600:.1f} hours"] if late > 0 else []
 
 
 def _given(grade: Grade) -> float | None:

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from iclkit.classroom import marking, sandbox, submissions
 from iclkit.classroom.course import Course, student_id
-from iclkit.classroom.handout import STUB, STUB_OUTSIDE, STUB_TEXT, STUDENT_CELL
+from iclkit.classroom.handout import NOBODY, STUB, STUB_OUTSIDE, STUB_TEXT, STUDENT_CELL
 from iclkit.classroom.results import EMPTY, Part, Result, digest, keep, kept
 from iclkit.classroom.source import Assignment, Item
 from iclkit.classroom.submissions import NO_IDS, Notebook, Submission, UnreadableError
@@ -68,6 +68,8 @@ def look(folder: Path, assignments: Sequence[Assignment], only: str | None) -> l
         If there is no such assignment, no student, or nothing of these assignments.
     """
     names = [one.name for one in assignments]
+    if not names:
+        raise ValueError("there is no assignment in notebooks/assignments")
     if only is not None and only not in names:
         raise ValueError(f"there is no assignment {only!r}; known: {', '.join(names)}")
     wanted = names if only is None else [only]
@@ -117,7 +119,9 @@ def _about(notebook: Notebook, submission: Submission, desk: Desk) -> Iterator[s
     if other_seed(notebook, desk.course):
         yield OTHER_SEED
     written = _written_id(notebook)
-    if written and written != student_id(submission.student):
+    if written == NOBODY:
+        yield "the student id was not filled in, so its parameters are not the student's"
+    elif written and written != student_id(submission.student):
         yield f"made for the student id {written!r}: the parameters are those of the folder's name"
 
 
@@ -163,7 +167,8 @@ def graded(handed: Handed, desk: Desk) -> Result:
     if handed.notebook is None:
         return replace(result, parts=tuple(_blank(item) for item in assignment.items))
     parts = grade(handed.notebook, assignment, one.student, desk)
-    return replace(result, parts=parts, remarks=(*handed.remarks, *_troubles(parts)))
+    more = (*_troubles(parts), *_pictures(handed.notebook, assignment))
+    return replace(result, parts=parts, remarks=(*handed.remarks, *more))
 
 
 def _troubles(parts: Sequence[Part]) -> list[str]:
@@ -171,6 +176,18 @@ def _troubles(parts: Sequence[Part]) -> list[str]:
     if all(part.problem == MISSING for part in parts):
         return [NO_IDS]
     return [f"{p.key}: {_kind(p.problem)}" for p in parts if p.problem not in ("", EMPTY)]
+
+
+def _pictures(notebook: Notebook, assignment: Assignment) -> list[str]:
+    """Return the remarks on texts with a pasted picture, which the form grader does not show."""
+    texts = {
+        item.key: notebook.sources.get(f"{item.key}-derivation", "") for item in assignment.items
+    }
+    return [
+        f"{key}: the text has a picture, which only the notebook itself shows"
+        for key, text in texts.items()
+        if "](attachment:" in text
+    ]
 
 
 def _kind(problem: str) -> str:

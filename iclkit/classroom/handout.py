@@ -11,7 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
+import numpy as np
+
+from iclkit import __version__
 from iclkit.classroom.source import Assignment, Item
+from iclkit.classroom.spec import Number
 
 __all__ = [
     "STUB",
@@ -58,6 +62,14 @@ HOW = """\
 4. Hand in this notebook under the name that it has. Cells that you add are yours to try things in;
    only the cells to fill in are read.
 """
+HOW_ALONE = """\
+{points} points in a course, about {minutes} minutes. This copy is for studying by yourself.
+
+1. Run the notebook from the top. Another name in the cell below gives you other numbers.
+2. Each exercise has a cell to fill in. Below it stands a check, which prints one line: that the
+   public examples come out right, or what is probably wrong.
+3. In a course, points come from other inputs. So test your answers on limits and small cases, too.
+"""
 STUDENT = """\
 # Your student id, between the quotes: it decides the numbers in your exercises.
 student = "{student}"
@@ -72,7 +84,9 @@ desk = Desk(
 )
 print(f"Numbers and checks for {{student}}." + {reminder})
 """
+#: Student ids to start with: one that asks for an own one, and that of a copy for self-study.
 NOBODY = "your-id"
+SELF_STUDY = "self-study"
 REMINDER = f'(" Write your own id into the cell above." if student == "{NOBODY}" else "")'
 NUMBERS = """\
 numbers = desk.numbers("{key}")
@@ -97,9 +111,13 @@ def for_nbgrader(
     packed : str
         What the desk knows, from `iclkit.classroom.desk.pack`.
     student : str
-        The id to start with; `NOBODY` asks for an own one.
+        The id to start with.
     address : str, optional
         The public repository, from which the library can be installed.
+
+    Returns
+    -------
+    dict
     """
     notebook = deepcopy(assignment.notebook)
     items = {item.key: item for item in assignment.items}
@@ -114,8 +132,8 @@ def opening(
     """Return the cells that come before and after the assignment's first code cell."""
     minutes = sum(item.about["minutes"] for item in assignment.items)
     points = sum(item.tests.points for item in assignment.items)
-    how = HOW.format(points=points, minutes=minutes)
-    otherwise = f'\n    places += ["git+{address}"]' if address else ""
+    how = (HOW_ALONE if student == SELF_STUDY else HOW).format(points=points, minutes=minutes)
+    otherwise = f'\n    places += ["git+{address}@v{__version__}"]' if address else ""
     before = [locked("how", "markdown", how), plain("install", INSTALL.format(otherwise=otherwise))]
     desk = locked("desk", "code", DESK.format(packed=quoted(packed), reminder=REMINDER))
     desk["metadata"] |= {"jupyter": {"source_hidden": True}, "cellView": "form"}
@@ -254,7 +272,7 @@ def solved(assignment: Assignment) -> dict[str, Any]:
 
 
 def worked(cell: Cell, items: Mapping[str, Item]) -> Iterator[Cell]:
-    """Yield a cell of the solution sheet; in place of the tests, an example of own numbers."""
+    """Yield a cell of the solution sheet: no tests, but an example of a student's numbers."""
     name, _, part = cell["id"].rpartition("-")
     if cell["id"] in items:
         item = items[cell["id"]]
@@ -264,6 +282,39 @@ def worked(cell: Cell, items: Mapping[str, Item]) -> Iterator[Cell]:
             yield plain(f"{item.key}-numbers", f"numbers = {example!r}  # of one student")
     elif not (name in items and part == "tests"):
         yield cell | {"source": MARKS.sub("", text(cell)).rstrip("\n")}
+        if name in items and part == "answer":
+            yield from results(items[name])
+
+
+def results(item: Item) -> Iterator[Cell]:
+    """Yield a line with the values of the variables that an answer sets."""
+    asked = [name for name, _ in item.tests.practice]
+    asked += [test.name for test in item.tests.tests if isinstance(test, Number)]
+    values = {name: item.reference[name] for name in dict.fromkeys(asked)}
+    lines = [f"`{k}` is {shown(v)}" for k, v in values.items() if not callable(v)]
+    if lines:
+        yield bare(
+            {
+                "cell_type": "markdown",
+                "id": f"{item.key}-values",
+                "metadata": {},
+                "source": f"Here {', '.join(lines)}.",
+            }
+        )
+
+
+def shown(value: Any) -> str:
+    """Return a value as a person writes it: six digits.
+
+    Examples
+    --------
+    >>> shown(1 / 3), shown([1, 2.5])
+    ('0.333333', '[1, 2.5]')
+    """
+    whole = np.asarray(value)
+    if whole.ndim:
+        return f"[{', '.join(shown(part) for part in whole)}]"
+    return f"{float(whole):.6g}" if whole.dtype.kind in "biuf" else str(value)
 
 
 def unlocked(cell: Cell) -> Cell:

@@ -52,13 +52,19 @@ class Way:
 
     isolation: Isolation
     user: int = 0  # becomes this user; 0: stays
-    kernel: bool = True  # whether the kernel refuses calls and files, too
+    kernel: bool = True  # whether the kernel refuses calls
+    paths: bool = True  # whether it refuses files
 
 
 def ways(isolation: Isolation) -> list[Way]:
     """Return the ways to try, the strongest first."""
     users = (NOBODY, 0) if os.geteuid() == 0 else (0,)
-    return [Way(isolation, user, kernel) for kernel in (True, False) for user in users]
+    helps = [(True, True), (True, False), (False, False)]
+    return [
+        Way(isolation, user, kernel, paths)
+        for kernel, paths in (helps if sys.platform == "linux" else helps[-1:])
+        for user in users
+    ]
 
 
 @functools.cache
@@ -118,7 +124,9 @@ def orders(way: Way, folder: Path, *, seconds: float, megabytes: int) -> dict[st
         "path": path,
         "roots": [*path, *roots],
         "files": [*files, _standard_library()],
-        "open": [] if inside else [*path, *roots, *files, *_packages().values(), *_libraries()],
+        "open": []
+        if inside or not way.paths
+        else [*path, *roots, *files, *_packages().values(), *_libraries()],
         "listed": [_standard_library()],
         "kernel": way.kernel,
         "parent": 0 if inside or sys.platform != "linux" else os.getpid(),

@@ -49,7 +49,7 @@ th, td { text-align: left; vertical-align: top; padding: .4rem .7rem .4rem 0;
   overflow-wrap: break-word; }
 thead th { border-top: 0; color: var(--muted); font-size: .9rem; }
 tbody th { min-width: 7rem; }
-.words-column { min-width: 14rem; }
+.words-column { min-width: 9rem; }
 .whole { white-space: nowrap; }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 pre { background: var(--paper); border: 1px solid var(--line); border-radius: .35rem;

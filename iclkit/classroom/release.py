@@ -11,7 +11,8 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -21,12 +22,10 @@ from iclkit.classroom.desk import pack
 from iclkit.classroom.sheets import page, typesetting
 from iclkit.classroom.source import Assignment, assignments
 
-__all__ = ["FOLDERS", "SELF_STUDY", "Handout", "hand_out", "self_study"]
+__all__ = ["FOLDERS", "Handout", "hand_out", "self_study"]
 
 #: What is handed out: to students, and to those who teach.
 FOLDERS: Final = ("student", "solutions", "rubrics", "autograder")
-#: The student id of a notebook that nobody hands in.
-SELF_STUDY: Final = "self-study"
 
 CONFIG = """\
 # nbgrader's course folder, written by `python3 run.py assignments`.
@@ -72,7 +71,8 @@ def hand_out(
     root : Path
         The repository, with ``notebooks/assignments``.
     out : Path
-        Gets `FOLDERS`. An older one is replaced as a whole, unless somebody has graded in it.
+        Gets `FOLDERS`. Older ones are replaced as a whole, unless somebody has graded in them;
+        other files in it stay.
     course : Course
         Makes the numbers of each student; without one those of self-study.
     library : (str, bytes), optional
@@ -84,15 +84,14 @@ def hand_out(
     ------
     ValueError
         When there is no assignment, when one is not in order, when a solution would be handed out,
-        and when the folder holds submissions.
+        and when the folder holds submissions, or folders of these names from elsewhere.
     """
     refuse_used(out)
+    refuse_foreign(out)
     given = assignments(root)
     if not given:
         raise ValueError(f"no assignment in {root / 'notebooks' / 'assignments'}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix="assignments-") as folder:
-        new = Path(folder) / "new"
+    with inside(out) as new:
         write_autograder(new / "autograder", given, course, address=address)
         write_student(new, given, library)
         refuse_leaks(root, new / "student")
@@ -126,7 +125,9 @@ def self_study(root: Path, *, address: str | None = None) -> list[Handout]:
         return []
     with tempfile.TemporaryDirectory() as folder:
         new = Path(folder)
-        write_autograder(new / "autograder", given, OPEN, address=address, student=SELF_STUDY)
+        write_autograder(
+            new / "autograder", given, OPEN, address=address, student=handout.SELF_STUDY
+        )
         write_student(new, given, None)
         refuse_leaks(root, new / "student")
         return [handed(one, new / "student" / f"{one.name}.ipynb") for one in given]
@@ -147,6 +148,30 @@ def refuse_used(out: Path) -> None:
             raise ValueError(f"{out / 'autograder'} holds {name} work; move it or choose --out")
 
 
+def refuse_foreign(out: Path) -> None:
+    """Raise ValueError when a folder would be replaced that is not from here."""
+    config = out / "autograder" / "nbgrader_config.py"
+    ours = config.is_file() and config.read_text("utf-8").startswith(CONFIG.partition("\n")[0])
+    found = [name for name in FOLDERS if (out / name).exists()]
+    if found and not ours:
+        raise ValueError(f"{out / found[0]} is there and not from here; move it or choose --out")
+
+
+@contextmanager
+def inside(out: Path) -> Iterator[Path]:
+    """Give a new folder inside a folder, where it can be renamed; leave nothing of it behind."""
+    there = out.exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out, prefix=".new-") as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise ValueError(f"{out} cannot be written: {error}") from error
+    finally:
+        if not there and out.exists() and not any(out.iterdir()):
+            out.rmdir()
+
+
 def refuse_leaks(root: Path, folder: Path) -> None:
     """Raise ValueError when a folder holds something of a solution."""
     if found := leaks.problems(root, folder):
@@ -154,10 +179,11 @@ def refuse_leaks(root: Path, folder: Path) -> None:
 
 
 def replace(new: Path, out: Path) -> None:
-    """Put a new folder in the place of an old one; at every moment one of them is there."""
-    if out.exists():
-        out.rename(new.with_name("old"))
-    new.rename(out)
+    """Put new folders in the places of old ones."""
+    for name in FOLDERS:
+        if (out / name).exists():
+            (out / name).rename(new / f"old-{name}")
+        (new / name).rename(out / name)
 
 
 def write_autograder(
@@ -172,6 +198,7 @@ def write_autograder(
     for one in given:
         packed = pack(one, salt=course.salt)
         source = handout.for_nbgrader(one, packed, student=student, address=address)
+        source["metadata"] |= {"classroom": {"chapter": one.chapter, "salt": course.salt}}
         write(folder / "source" / one.name / f"{one.name}.ipynb", source)
     config = CONFIG.format(stub=handout.STUB, text=handout.STUB_TEXT)
     (folder / "nbgrader_config.py").write_text(config, encoding="utf-8")

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from iclkit.classroom import feedback as pages
 from iclkit.classroom.grading import Desk, Handed, grade_all, look, opened, wrong_seed
-from iclkit.classroom.results import Result, table, write
+from iclkit.classroom.results import UNFINISHED, Result, table, write
 from iclkit.classroom.sandbox import Isolation, SandboxError, problem, remark, strongest
 from iclkit.classroom.source import Assignment
 from iclkit.classroom.submissions import loose
@@ -126,6 +126,8 @@ def _alone(out: Path) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise ValueError(f"another grading is writing into {out}; wait for it") from None
+        for piece in out.rglob(f"{UNFINISHED}*"):  # of a grading that was killed
+            piece.unlink(missing_ok=True)
         yield
 
 

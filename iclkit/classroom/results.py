@@ -14,9 +14,10 @@ from typing import Any, Final
 
 from iclkit.classroom.marking import Mark
 
-__all__ = ["EMPTY", "Part", "Result", "digest", "keep", "kept", "table", "write"]
+__all__ = ["EMPTY", "UNFINISHED", "Part", "Result", "digest", "keep", "kept", "table", "write"]
 
 EMPTY: Final = "nothing was filled in"  # the problem of an answer that is not there
+UNFINISHED: Final = ".part-"  # starts the names of files that are being written
 SHAPE: Final = 1  # of the kept files; another one is graded anew
 LEADS: Final = tuple("=+-@\t\r\uff1d\uff0b\uff0d\uff20")  # a spreadsheet would calculate
 
@@ -136,7 +137,7 @@ def write(path: Path, data: bytes | str) -> None:
         If it cannot be written; then there is no piece of it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    number, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+    number, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED)
     try:
         with os.fdopen(number, "wb") as file:
             file.write(data.encode("utf-8", "replace") if isinstance(data, str) else data)

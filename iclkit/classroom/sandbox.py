@@ -16,9 +16,10 @@ Two levels of isolation:
     from 5.13 on x86-64 or ARM the kernel refuses it, as in the other level, files outside the
     interpreter, sockets, processes, signals and writing. Where that is missing (older Linux,
     macOS), only a watch inside Python refuses them, and native code gets past a watch: numpy's
-    ``as_strided`` reaches all memory of the process. What this level cannot hold is then a
-    determined attacker: it stops accidents and the tricks that students find, not an exploit. Nor
-    does it hide which processes run and which files exist, and on macOS memory is not limited.
+    ``as_strided`` reaches all memory of the process. There this level stops accidents and the
+    tricks that students find, not a determined attacker, who could read and change whatever the
+    instructor can; and macOS does not limit memory. In no case does this level hide the names of
+    processes and of files. :func:`remark` says the part that holds here in one line.
 
 Both levels protect the marks alike against forged replies: a forged reply is an answer like any
 other, and it is compared with values that the process never had. Neither level can stop a process
@@ -164,7 +165,7 @@ def remark(isolation: Isolation) -> str:
     """Return one line to print before grading at this level, or "" if it holds strangers' code."""
     if isolation is Isolation.NAMESPACES:
         return ""
-    if _working(isolation).kernel:
+    if _working(isolation).paths:
         return "without bubblewrap (bwrap), answers can see which files and processes exist"
     return (
         "without bubblewrap (bwrap), only a watch inside Python guards this machine's files: "

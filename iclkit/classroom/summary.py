@@ -78,7 +78,7 @@ Mean {{ one.mean }}, median {{ one.median }} of {{ one.out_of }} points.
 {{ histogram(one, loop.index) }}
 <div class="wide" role="region" aria-label="Exercises of {{ one.title }}" tabindex="0">
 <table>
-<caption>Points per exercise: the tests, without what a person reads</caption>
+<caption>Points of the tests, per exercise</caption>
 <thead><tr><th scope="col">Exercise</th><th scope="col">Distribution</th>
 <th scope="col" class="number">Mean</th><th scope="col" class="number">All points</th>
 <th scope="col" class="number">None</th><th scope="col" class="number">Separates</th>
@@ -100,7 +100,7 @@ others: near 0, who does well elsewhere does no better here, and the exercise ma
 {% if one.hints %}
 <div class="wide" role="region" aria-label="Hints for {{ one.title }}" tabindex="0">
 <table>
-<caption>Frequent hints: what to take up in class</caption>
+<caption>Frequent hints, to take up in class</caption>
 <thead><tr><th scope="col" class="number">Students</th><th scope="col">Exercise</th>
 <th scope="col">Hint</th></tr></thead>
 <tbody>

@@ -367,7 +367,7 @@ if os.getpid() != first:
     "fork of a terminal": "import pty\nif pty.fork()[0] == 0:\n    time.sleep(3); os._exit(0)",
     "spawn": "os.posix_spawn('/bin/sleep', ['sleep', '3'], {})",
     "execute": "os.execv('/bin/sleep', ['sleep', '3'])",
-    "system": "os.system('touch SCRATCH/touched')",
+    "system": "assert os.system('touch SCRATCH/touched') == 0",
     "popen": "os.popen('touch SCRATCH/touched').read()",
     "subprocess": "import subprocess; subprocess.run(['touch', 'SCRATCH/touched'], check=True)",
     "below subprocess": """
@@ -422,10 +422,11 @@ WRITING = {
 }
 
 NETWORK = {
-    "connect": "import socket; socket.create_connection(('127.0.0.1', PORT), 1).send(b'x')",
+    "connect": "import socket; socket.create_connection(('127.0.0.1', PORT), 1); found = 'there'",
     "below socket": """
 import _socket
-_socket.socket(_socket.AF_INET, _socket.SOCK_STREAM).connect(('127.0.0.1', PORT))""",
+_socket.socket(_socket.AF_INET, _socket.SOCK_STREAM).connect(('127.0.0.1', PORT))
+found = 'there'""",
     "page": "import urllib.request; urllib.request.urlopen('http://127.0.0.1:PORT', timeout=1)",
     "listen": """
 import socket
@@ -435,7 +436,8 @@ import socket
 socket.socket(type=socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', PORT)); found = 'sent'""",
     "loop": """
 import asyncio
-asyncio.run(asyncio.wait_for(asyncio.open_connection('127.0.0.1', PORT), 1))""",
+asyncio.run(asyncio.wait_for(asyncio.open_connection('127.0.0.1', PORT), 1))
+found = 'there'""",
     "names": "import socket; found = socket.gethostbyname('localhost')",
     "local": "import socket; s = socket.socketpair(); found = 'paired'",
 }
@@ -606,6 +608,8 @@ found = open('SECRET').read()""",
 NATIVE = {
     "fork": "libc.fork() or libc._exit(0)",
     "signal": "libc.kill(os.getppid(), signal.SIGURG)",
+    "signal by a pipe": "libc.fcntl(3, 8, os.getppid())",
+    "signal of a pipe": "libc.fcntl(3, 10, signal.SIGURG)",
     "trace": "libc.ptrace(16, os.getppid(), 0, 0)",
     "memory of the parent": """
 text = ctypes.create_string_buffer(8)
@@ -628,10 +632,13 @@ libc.process_vm_readv(os.getppid(), piece, 1, (ctypes.c_void_p * 2)(id(0), 8), 1
 }
 
 
-def cell_of(actions: dict[str, str]) -> str:
-    """Return a cell with one function per action, which returns what it leaves in ``found``."""
+def cell_of(actions: dict[str, str], *, otherwise: object = -1.0) -> str:
+    """Return a cell with one function per action, which returns what it leaves in ``found``.
+
+    An action that comes to its end without finding anything returns `otherwise`.
+    """
     return "import os, signal, sys, time\n" + "\n".join(
-        f"def action_{number}(x):\n    found = -1.0\n{_indented(action)}\n    return found\n"
+        f"def action_{number}(x):\n    found = {otherwise!r}\n{_indented(action)}\n    return found"
         for number, action in enumerate(actions.values())
     )
 

@@ -155,7 +155,9 @@ def test_a_full_disk_is_one_line_and_loses_nothing(place, monkeypatch):
     assert done.exit_code == 1
     assert "No space left on device; what is graded is kept, run again to go on" in done.stderr
     monkeypatch.setattr(os, "fsync", sync)
+    (place / "out/results/ada/.part-of-a-killed-run").write_text("{")
     done = call(place)
+    assert not list((place / "out").rglob(".part-*"))
     assert "1 graded, 2 kept from before" in done.stderr
     assert len(rows(place)) == 3
 

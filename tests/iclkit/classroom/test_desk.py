@@ -129,7 +129,7 @@ class TestPack:
                 assert "right" in desk.remark("f", {"f": lambda v=near: v})
 
     def test_random_arrays_have_a_grid(self, rng):
-        values = [rng.normal(size=size) * 10.0**p for p in (-3, 0, 5) for size in (1, 10, 100)]
+        values = [rng.normal(size=size) * 10.0**p for p in (-3, 0, 5) for size in (1, 10, 1000)]
         for array in values:
             answer = f"def f():\n    return np.array({array.tolist()})"
             desk = Desk(pack(one(answer, ("f", ())), salt=""), "ada")
@@ -202,6 +202,7 @@ class TestDesk:
             ("v.fill(0)", "`share` is None: is a `return` missing?"),
             ("v**2", "`share` is not right on the practice inputs yet."),
             ("1 / 0", "`share` raises ZeroDivisionError on the practice inputs."),
+            ("w", "`share` uses a name that is not defined."),
             ("v(1)", "`share` raises TypeError on the practice inputs."),
             ("{1}", "`share` is of type set; return numbers, text, lists or arrays."),
             ("object()", "`share` is of type object; return numbers, text, lists or arrays."),
@@ -218,7 +219,8 @@ class TestDesk:
             raise NotImplementedError
 
         assert desk.remark("share", {"share": share}) == "share: not answered yet."
-        assert "is missing" in desk.remark("share", {})
+        line = "share: there is no `share` yet; fill in the cell above, and run it."
+        assert desk.remark("share", {}) == line
 
     def test_a_variable_of_another_exercise_is_no_answer(self):
         items = [one(f"practice = {v}", ("practice", ())).items[0] for v in (1.5, 2.5)]

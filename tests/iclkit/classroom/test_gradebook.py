@@ -4,6 +4,9 @@ import json
 import nbformat
 import pytest
 from nbgrader.api import Gradebook
+from nbgrader.apps.api import NbGraderAPI
+from nbgrader.coursedir import CourseDirectory
+from traitlets.config import Config
 
 from iclkit.classroom import gradebook, grading, reports
 from iclkit.classroom.gradebook import harmless
@@ -134,6 +137,31 @@ def test_a_notebook_that_is_broken_later_loses_no_points_that_were_given(place):
     assert grade(place)["ada"]["total"] == "14"
 
 
+def test_who_is_late_by_the_date_in_the_gradebook_has_a_remark(place):
+    for student, hour in (("ada", 8), ("bob", 11)):
+        path = place / f"submitted/{student}/timestamp.txt"
+        path.write_text(f"2026-11-23 {hour:02d}:30:00 UTC\n")
+    grade(place)
+    with opened(place) as book:
+        book.update_or_create_assignment(toy.NAME, duedate="2026-11-23 10:00:00 UTC")
+    got = grade(place)
+    assert (got["ada"]["remark"], got["bob"]["remark"]) == ("", "late by 1.5 hours")
+    assert got["bob"]["handed in"] == "2026-11-23 11:30:00 UTC"
+
+
+def test_the_form_grader_lists_what_there_is_to_read(place):
+    grade(place)
+    config = Config({"CourseDirectory": {"root": str(place / "out"), "course_id": "iclkit"}})
+    api = NbGraderAPI(CourseDirectory(config=config), config=config)
+    assert [one["name"] for one in api.get_assignments()] == [toy.NAME]
+    listed = {one["student"]: one for one in api.get_notebook_submissions(toy.NAME, toy.NAME)}
+    assert {name: one["needs_manual_grade"] for name, one in listed.items()} == {
+        "ada": True,
+        "bob": False,
+    }
+    assert listed["ada"]["max_score"] == toy.POINTS
+
+
 def test_the_notebook_to_read_is_in_order_and_holds_no_hidden_tests(place):
     grade(place)
     path = place / "out/autograded/ada/0_toy/0_toy.ipynb"
@@ -181,6 +209,25 @@ def test_a_gradebook_that_cannot_be_used_is_one_line_and_loses_nothing(place):
     with pytest.raises(ValueError, match=r"gradebook.db cannot be used .* the results are kept"):
         grade(place)
     path.unlink()
+    assert grade(place)["ada"]["total"] == "12"
+
+
+def test_a_full_disk_under_the_gradebook_is_one_line(place, monkeypatch, caplog):
+    def full(*arguments, **options):
+        raise gradebook.InvalidEntry("(sqlite3.OperationalError) database or disk is full\n[SQL]")
+
+    grade(place)
+    with monkeypatch.context() as broken:
+        broken.setattr(Gradebook, "update_or_create_submission", full)
+        with pytest.raises(ValueError, match=r"\A[^\n]*disk is full[^\n]*\Z"):
+            grade(place)
+    assert caplog.text == ""
+    assert grade(place)["ada"]["total"] == "12"
+
+
+@pytest.mark.parametrize("stamp", ["yesterday", "9" * 30, "2026-13-45", "\xff"])
+def test_an_unreadable_time_stamp_does_not_matter(place, stamp):
+    (place / "submitted/ada/timestamp.txt").write_text(stamp, encoding="latin-1")
     assert grade(place)["ada"]["total"] == "12"
 
 

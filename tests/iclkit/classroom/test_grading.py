@@ -6,6 +6,7 @@ import pytest
 from iclkit.classroom import grading
 from iclkit.classroom.course import OPEN
 from iclkit.classroom.grading import Desk, grade_all, look, opened, wrong_seed
+from iclkit.classroom.handout import NOBODY
 from iclkit.classroom.results import EMPTY
 from iclkit.classroom.source import assignment
 from tests.iclkit.classroom import toy_course as toy
@@ -167,6 +168,8 @@ def test_another_id_in_the_notebook_is_said(folder, given):
     cell = {"id": "student", "cell_type": "code", "metadata": {}}
     book["cells"].append(cell | {"source": "# your id\nstudent = ' Bob '"})
     assert "made for the student id 'bob'" in one(folder, given, book).remarks[0]
+    book["cells"][-1]["source"] = f"student = {NOBODY!r}"
+    assert "the student id was not filled in" in one(folder, given, book).remarks[0]
     book["cells"][-1]["source"] = "student = 'ADA'"
     assert one(folder, given, book).remarks == ()
 
@@ -219,6 +222,19 @@ def test_an_unknown_assignment_is_one_line(folder, given):
     toy.hand_in(folder, "ada", "{}")
     with pytest.raises(ValueError, match="there is no assignment '9_x'; known: 0_toy"):
         look(folder, [given], "9_x")
+
+
+def test_a_repository_without_assignments_is_one_line(folder):
+    toy.hand_in(folder, "ada", "{}")
+    with pytest.raises(ValueError, match="there is no assignment in"):
+        look(folder, [], None)
+
+
+def test_a_picture_in_a_text_is_said(folder, given):
+    answers = toy.reference() | {"long-context-derivation": "So ![proof](attachment:a.png)"}
+    result = one(folder, given, toy.submission(answers))
+    assert "the text has a picture" in result.remarks[0]
+    assert result.pending == 3
 
 
 def test_a_folder_without_notebooks_is_one_line(folder, given):

@@ -176,6 +176,11 @@ class TestMarks:
         for one, other in zip(before, replies, strict=True):
             np.testing.assert_array_equal(one.value, other.value)
 
+    def test_a_test_without_cases_is_refused(self):
+        item = made("def f(x):\n    return x", Values("f", once([]), 1))
+        with pytest.raises(ValueError, match="no case: every answer would pass"):
+            calls(item, **WHO)
+
     def test_a_failing_reference_is_the_instructors_matter(self):
         item = made("def f(x):\n    return 1 / x", Values("f", once([(0,)]), 1))
         with pytest.raises(ValueError, match="the reference fails"):

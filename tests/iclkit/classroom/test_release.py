@@ -13,7 +13,7 @@ from bs4 import BeautifulSoup
 from click.testing import CliRunner
 from nbclient import NotebookClient
 
-from iclkit import cli
+from iclkit import __version__, cli
 from iclkit.classroom import course, handout, leaks, release, source
 from iclkit.site import downloads
 from tests.iclkit.classroom import toy_course
@@ -215,7 +215,10 @@ class TestInstallCell:
         assert f"numpy=={numpy.__version__}" in line
 
     def test_takes_the_public_repository_where_there_is_one(self, install):
-        assert '"iclkit @ git+https://example.org/book"' in install("https://example.org/book")[0]
+        assert (
+            f'"iclkit @ git+https://example.org/book@v{__version__}"'
+            in install("https://example.org/book")[0]
+        )
 
     def test_says_what_to_do_where_there_is_neither(self, install):
         with pytest.raises(FileNotFoundError, match="beside this notebook"):
@@ -291,6 +294,8 @@ def test_solution_sheet_runs_and_has_no_hidden_tests(out, tmp_path):
     assert "BEGIN" not in words
     assert "Exercise(" not in words
     assert "np.sum(x**2) + penalty" in words
+    values = next(text(cell) for cell in sheet["cells"] if cell["id"] == "noise-share-values")
+    assert values == "Here `practice` is 0.166667, `answer` is 0.031746, `rest` is 0.968254."
     cells = {"show": "print(ridge_slope([1.0], [2.0], 1.0), share(2.0, 0.5))"}
     assert run(with_more(sheet, cells), tmp_path)["show"].startswith("1.0 0.16")
 
@@ -346,12 +351,31 @@ def quick(monkeypatch):
 def test_second_time_replaces_the_first(tmp_path):
     out = course_in(tmp_path)
     (out / "student/left.txt").write_text("old")
+    (out / "mine.txt").write_text("notes")
     course_in(tmp_path)
     assert not (out / "student/left.txt").exists()
-    assert [path.name for path in out.parent.iterdir()] == ["assignments"]
+    assert {path.name for path in out.iterdir()} == {*release.FOLDERS, "mine.txt"}
     (out / "autograder/submitted/ada").mkdir(parents=True)
     with pytest.raises(ValueError, match="submitted"):
         course_in(tmp_path)
+
+
+@pytest.mark.usefixtures("quick")
+def test_folder_of_somebody_else_is_not_replaced(tmp_path):
+    toy_course.write(tmp_path)
+    (tmp_path / "out/solutions").mkdir(parents=True)
+    (tmp_path / "out/solutions/mine.txt").write_text("years of work")
+    with pytest.raises(ValueError, match="not from here"):
+        release.hand_out(tmp_path, tmp_path / "out")
+    assert (tmp_path / "out/solutions/mine.txt").exists()
+
+
+def test_place_that_cannot_be_written_is_one_line(tmp_path):
+    toy_course.write(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"cannot be written: .*\n?") as caught:
+        release.hand_out(tmp_path, tmp_path / "file" / "out")
+    assert "\n" not in str(caught.value)
 
 
 def test_no_assignment_is_said_so(tmp_path):

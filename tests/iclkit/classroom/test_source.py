@@ -229,6 +229,14 @@ VIOLATIONS = {
         change_source("power-tests", "(1.1, 1.3, 1.7, 1.9)", "(1.1, 1.1)"),
         "power: numbers: `base` needs at least two",
     ),
+    "numbers changed later": (
+        change_source(
+            "power-tests",
+            "### END HIDDEN",
+            "exercise.numbers['base'] = (3.0, 4.0, 5.0, 6.0)\n### END HIDDEN",
+        ),
+        "power: cells do not run: ValueError: `numbers` must be written out",
+    ),
     "rubric without text": (
         drop("mean-square-derivation"),
         "mean-square: a rubric and the cell for the derivation belong together",

@@ -105,6 +105,7 @@ def test_book_offers_assignments_and_keeps_the_last_good_one(tmp_path):
     assert "A toy assignment" in page.read_text()
     (student,) = (place / "_build/html/_downloads").rglob("0_toy.ipynb")
     assert 'student = \\"self-study\\"' in student.read_text()
+    assert "for studying by yourself" in student.read_text()
     assert "np.sum(x * y)" not in json.dumps(json.loads(student.read_text()))
 
     before = page.read_text()
