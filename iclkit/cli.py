@@ -25,7 +25,7 @@ from iclkit.bench.runner import (
     run_notebooks,
     versions,
 )
-from iclkit.classroom.course import OPEN, read_seed
+from iclkit.classroom.course import OPEN, make_seed, read_seed
 from iclkit.classroom.grading import Desk
 from iclkit.classroom.release import hand_out
 from iclkit.classroom.reports import grade_folder, level
@@ -163,13 +163,17 @@ def zip_book() -> None:
 
 @main.command()
 @click.option(
-    "--seed", type=click.Path(path_type=Path), help="File with the course's seed; else self-study."
+    "--seed",
+    type=click.Path(path_type=Path),
+    help="File with the course's seed, made if it is not there; else self-study.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder; else _build/assignments.")
 @one_line_errors
 def assignments(seed: Path | None, out: Path | None) -> None:
     """Make student notebooks, solution sheets, rubrics and nbgrader's course folder."""
     root = repository()
+    if seed and make_seed(seed, root):
+        say(f"assignments: new seed in {seed}; keep it, and keep it secret")
     course = read_seed(seed, root) if seed else OPEN
     place = out or root / "_build" / "assignments"
     say("assignments: nbgrader takes the solutions out, half a minute ...")

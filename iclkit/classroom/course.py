@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["OPEN", "Course", "course_of", "new_seed", "numbers", "read_seed", "student_id"]
+__all__ = [
+    "OPEN",
+    "Course",
+    "course_of",
+    "make_seed",
+    "new_seed",
+    "numbers",
+    "read_seed",
+    "student_id",
+]
 
 #: Smaller seeds could be found by trying, from the public salt.
 LEAST_SEED = 2**96
@@ -44,6 +54,26 @@ def new_seed() -> str:
     return f"{LEAST_SEED + secrets.randbits(127)}\n"
 
 
+def make_seed(path: Path | str, root: Path | str) -> bool:
+    """Make a seed file that only its owner can read, and return True; False if it is there already.
+
+    Raises
+    ------
+    ValueError
+        If the file would be inside the repository, or cannot be written.
+    """
+    path = _outside(path, root)
+    try:
+        place = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise ValueError(f"no seed could be written to {path}: {error.strerror}") from None
+    with os.fdopen(place, "w", encoding="ascii") as file:
+        file.write(new_seed())
+    return True
+
+
 def course_of(seed: int) -> Course:
     """Return the course of a seed."""
     digest = hashlib.blake2b(b"salt of a course", key=_bytes(seed), digest_size=12)
@@ -69,9 +99,7 @@ def read_seed(path: Path | str, root: Path | str) -> Course:
     ValueError
         If the file is inside the repository, is missing, or holds anything else.
     """
-    path, root = Path(path).expanduser().resolve(), Path(root).resolve()
-    if path.is_relative_to(root):
-        raise ValueError(f"the seed must lie outside the repository, which is public; move {path}")
+    path = _outside(path, root)
     try:
         text = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
@@ -83,9 +111,15 @@ def read_seed(path: Path | str, root: Path | str) -> Course:
     return course_of(int(text))
 
 
-_REMEDY = (
-    'make one with: python -c "from iclkit.classroom.course import new_seed; print(new_seed())"'
-)
+def _outside(path: Path | str, root: Path | str) -> Path:
+    """Return the full path of a seed file, outside of the repository."""
+    path, root = Path(path).expanduser().resolve(), Path(root).resolve()
+    if path.is_relative_to(root):
+        raise ValueError(f"the seed must lie outside the repository, which is public; move {path}")
+    return path
+
+
+_REMEDY = "`python3 run.py assignments --seed FILE` makes a new one where FILE is not there yet"
 
 
 def student_id(text: str) -> str:

@@ -14,7 +14,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from itertools import pairwise
 from typing import Any
 
@@ -131,10 +131,16 @@ class Sheet:
 
 def _sheet(item: Item, course: Course, student: str, assignment: str) -> Sheet:
     numbers = _own(item, course, student)
-    return _made_sheet(item, course.seed, assignment, tuple(numbers.items()))
+    return _kept_sheets(item)(course.seed, assignment, tuple(numbers.items()))
 
 
-@lru_cache(maxsize=128)
+@cache
+def _kept_sheets(item: Item) -> Callable[..., Sheet]:
+    """Return `_made_sheet` of an item with its latest results: few, for inputs can be large."""
+    most = 32 if item.tests.numbers else 2
+    return lru_cache(maxsize=most)(partial(_made_sheet, item))
+
+
 def _made_sheet(
     item: Item, seed: int, assignment: str, numbers: tuple[tuple[str, Any], ...]
 ) -> Sheet:

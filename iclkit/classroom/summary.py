@@ -135,7 +135,7 @@ others: near 0, who does well elsewhere does no better here, and the exercise ma
 {% endif %}
 <section aria-labelledby="students">
 <h2 id="students">Students</h2>
-<div class="wide" role="region" aria-label="Students" tabindex="0">
+<div class="wide" role="region" aria-label="Points and feedback" tabindex="0">
 <table>
 <caption>Points and feedback</caption>
 <thead><tr><th scope="col">Student</th><th scope="col">Assignment</th>

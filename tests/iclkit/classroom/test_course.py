@@ -1,4 +1,5 @@
 import os
+import stat
 import subprocess
 import sys
 import unicodedata
@@ -13,6 +14,7 @@ from iclkit.classroom.course import (
     LEAST_SEED,
     OPEN,
     course_of,
+    make_seed,
     new_seed,
     numbers,
     read_seed,
@@ -83,19 +85,29 @@ class TestSeed:
     def test_the_rest_is_refused_in_one_line_without_the_seed(self, text, reason, tmp_path, root):
         with pytest.raises(ValueError, match=reason) as caught:
             read_seed(self.seed_file(tmp_path, text), root)
-        assert "new_seed" in str(caught.value)
+        assert "run.py assignments --seed" in str(caught.value)
         assert not text or text not in str(caught.value).replace(str(tmp_path), "")
 
     def test_a_missing_file_is_one_line(self, tmp_path, root):
         with pytest.raises(ValueError, match="no seed could be read"):
             read_seed(tmp_path / "none", root)
 
-    def test_the_remedy_works(self, tmp_path, root):
-        with pytest.raises(ValueError) as caught:
-            read_seed(tmp_path / "none", root)
-        code = str(caught.value).split('-c "')[1].rstrip('"')
-        made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert read_seed(self.seed_file(tmp_path, made.stdout), root).seed > LEAST_SEED
+    def test_a_seed_is_made_once_for_its_owner_alone(self, tmp_path, root):
+        path = tmp_path / "seed.txt"
+        assert make_seed(path, root)
+        course, mode = read_seed(path, root), stat.S_IMODE(path.stat().st_mode)
+        assert mode == 0o600
+        assert not make_seed(path, root)
+        assert read_seed(path, root) == course
+
+    def test_a_seed_is_not_made_where_it_may_not_lie(self, tmp_path):
+        with pytest.raises(ValueError, match="outside the repository"):
+            make_seed(tmp_path / "repository" / "seed.txt", tmp_path / "repository")
+        assert not (tmp_path / "repository").exists()
+
+    def test_a_place_that_cannot_be_written_is_one_line(self, tmp_path, root):
+        with pytest.raises(ValueError, match=r"no seed could be written to .*seed\.txt: No such"):
+            make_seed(tmp_path / "none" / "seed.txt", root)
 
     def test_the_seed_shows_nowhere(self):
         course = course_of(SEED)
