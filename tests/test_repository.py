@@ -417,3 +417,26 @@ def length(function):
     """Return the lines of a function's statements, its docstring and signature not counted."""
     body = function.body[1:] if ast.get_docstring(function) else function.body
     return body[-1].end_lineno - body[0].lineno + 1 if body else 0
+
+
+# ------------------------------------------------------------------ continuous integration
+
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}")
+
+
+def steps(workflow):
+    return [step for job in workflow["jobs"].values() for step in job["steps"]]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.stem)
+def test_workflows_trust_nothing_that_can_change(path):
+    workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert workflow["permissions"] == {"contents": "read"}
+    actions = [step for step in steps(workflow) if "uses" in step]
+    assert actions
+    assert [step["uses"] for step in actions if not PINNED.fullmatch(step["uses"])] == []
+    kept = [s for s in actions if "checkout" in s["uses"] and s["with"]["persist-credentials"]]
+    assert kept == [], "no later step needs the token"
+    assert "secrets." not in path.read_text(encoding="utf-8")
