@@ -31,6 +31,7 @@ import builtins
 import contextlib
 import functools
 import json
+import math
 import os
 import selectors
 import shutil
@@ -67,6 +68,7 @@ __all__ = [
 
 START = 60.0  # seconds until the process must be ready: generous, since no student code runs yet
 RESTARTS = 5  # of a process that ended in a call, for the calls after it
+WAITING = 3  # times the limit, until a process that sleeps is ended
 MOST_PARTS = 500_000  # numbers and lists in one reply outside of arrays
 
 
@@ -88,7 +90,11 @@ class Reply:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one exercise may use: seconds for all calls together, memory, and size of replies."""
+    """What one exercise may use: memory, size of replies, and seconds for all calls together.
+
+    The seconds are those of the processor, so that a busy machine changes no mark. Who sleeps is
+    ended after three times as many.
+    """
 
     seconds: float = 20
     megabytes: int = 1024
@@ -189,7 +195,8 @@ class _Budget:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.seconds = float(limits.seconds)
+        self.seconds = float(WAITING * limits.seconds)
+        self.started = math.inf
         self.bytes = limits.output_megabytes << 20
 
     def read(self, count: int) -> None:
@@ -201,9 +208,19 @@ class _Budget:
     @contextlib.contextmanager
     def clock(self) -> Iterator[float]:
         """Give the time until which the process may go on, and take what it needed."""
-        start = time.monotonic()
-        yield start + self.seconds
-        self.seconds -= time.monotonic() - start
+        self.started = time.monotonic()
+        yield self.started + self.seconds
+        self.seconds -= time.monotonic() - self.started
+
+    def end(self) -> _Gone:
+        """Return why a process ended: before its seconds can be over, it was its own doing."""
+        if time.monotonic() - self.started < self.limits.seconds:
+            return _Gone("the Python process that runs your answer ends")
+        return self.over()
+
+    def over(self) -> _Gone:
+        """Return that the time is over."""
+        return _Gone(f"your answer does not finish within {self.limits.seconds:g} s", final=True)
 
 
 class _Channel:
@@ -241,8 +258,7 @@ class _Channel:
                 selector.register(self._write, selectors.EVENT_WRITE)
             ready = {key.fd for key, _ in selector.select(left)} if left > 0 else set()
         if not ready:
-            seconds = self._budget.limits.seconds
-            raise _Gone(f"your answer does not finish within {seconds:g} s", final=True)
+            raise self._budget.over()
         if self._read in ready:
             self._hear()
         return rest[self._send(rest) :] if self._write in ready else rest
@@ -250,7 +266,7 @@ class _Channel:
     def _hear(self) -> None:
         piece = os.read(self._read, 1 << 20)
         if not piece:
-            raise _Gone("the Python process that runs your answer ends")
+            raise self._budget.end()
         self._budget.read(len(piece))
         self._heard += piece
 

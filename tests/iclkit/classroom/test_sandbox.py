@@ -288,9 +288,18 @@ def test_new_processes_are_few(monkeypatch):
 
 def test_time_is_for_all_calls_together():
     cell = "import time\ndef f():\n    time.sleep(0.6)\n    return 1"
-    replies = ask(cell, *[Call("f", ())] * 4, limits=Limits(seconds=1.5))
-    assert replies[0] == Reply(1)
-    assert "does not finish within 1.5 s" in replies[-1].problem
+    replies = ask(cell, *[Call("f", ())] * 4, limits=Limits(seconds=0.5))
+    assert replies[0] == Reply(1), "waiting is not computing"
+    assert "does not finish within 0.5 s" in replies[-1].problem
+
+
+def test_computing_ends_by_the_clock_of_the_processor(level, monkeypatch):
+    monkeypatch.setattr(sandbox, "WAITING", 1000)
+    cell = "def f():\n    while True:\n        pass"
+    start = time.monotonic()
+    (reply,) = ask(cell, Call("f", ()), level=level, limits=Limits(seconds=1))
+    assert reply.problem == "your answer does not finish within 1 s"
+    assert time.monotonic() - start < 60
 
 
 def test_a_dribble_does_not_win_time():

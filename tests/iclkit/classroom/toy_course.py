@@ -63,6 +63,7 @@ exercise = Exercise(
     ],
     practice=[("ridge_slope", ([1.0, 2.0], [-2.0, 0.5], 0.5))],
     seconds=5,
+    megabytes=200,
 )
 ### END HIDDEN TESTS
 """
