@@ -17,7 +17,8 @@ MAX_BYTES = 40_000_000
 ENOUGH_PAGES = 150
 PACKED = re.compile(rb"/Type /ObjStm [^>]*/Length (\d+)>>\nstream\n")
 FIGURE = re.compile(rb"/S\s*/Figure\b")
-TEX = re.compile(r"(?<!\\)\\(frac|begin|mathbb|operatorname|sum|Gamma)\b")
+TEX = re.compile(r"\\(frac|begin|mathbb|operatorname|sum|Gamma)\b")
+IN_CODE = re.compile(r'r"\$[^"]*\$"')  # labels of axes in the programs under figures
 
 
 @pytest.fixture(scope="session")
@@ -130,7 +131,7 @@ def test_fonts_are_embedded(document):
 
 
 def test_formulas_are_drawn_and_references_resolved(words):
-    assert not TEX.search(words)
+    assert not TEX.search(IN_CODE.sub("", words))
     assert "undefined" not in words.replace("isundefined", "")
     assert "??" not in words
 
