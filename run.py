@@ -31,6 +31,13 @@ DISK_NEEDED_GB = 4
 COMMANDS = {
     "book": ("execute what changed and build the book", [["iclkit", "book"]]),
     "test": ("run the tests", [["pytest", "-n", "auto"]]),
+    "site": (
+        "read the built book in a browser: its tests, the times of its pages last and alone",
+        [
+            ["pytest", "-n", "auto", "tests/site", "--ignore=tests/site/test_speed.py"],
+            ["pytest", "tests/site/test_speed.py"],
+        ],
+    ),
     "run": ("execute one notebook: run NAME --profile quick", [["iclkit", "run"]]),
     "keep": ("run notebooks at the papers' sizes and keep the results", [["iclkit", "keep"]]),
     "ledger": ("print the claims and their verdicts", [["iclkit", "ledger"]]),
@@ -50,8 +57,7 @@ COMMANDS = {
 }
 
 # The browser that prints the built book and that the tests read it with.
-SITE = ROOT / "_build" / "html"
-NEED_BROWSER = ("test", "pdf")
+NEED_BROWSER = ("site", "pdf")
 CHROMIUM = "ICLKIT_CHROMIUM"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 BROWSER_PLACES = (
@@ -95,7 +101,7 @@ def main(argv):
         problem = "stopped while making .venv; run again to finish"
     if problem:
         return fail(problem)
-    if argv[0] in NEED_BROWSER and SITE.exists():
+    if argv[0] in NEED_BROWSER:
         prepare_browser()
     if argv[0] in NEED_SANDBOX:
         prepare_sandbox()

@@ -237,19 +237,10 @@ def test_the_door_and_the_library_look_for_the_same_browsers():
 
 
 @pytest.mark.parametrize(
-    ("command", "site", "asked"),
-    [
-        ("test", ".", True),
-        ("test", "no-book-yet", False),
-        ("pdf", ".", True),
-        ("ledger", ".", False),
-    ],
+    ("command", "asked"), [("site", True), ("pdf", True), ("test", False), ("ledger", False)]
 )
-def test_only_commands_that_need_a_browser_look_for_one(
-    bare_copy, monkeypatch, command, site, asked
-):
+def test_only_commands_that_need_a_browser_look_for_one(bare_copy, monkeypatch, command, asked):
     looked = []
-    monkeypatch.setattr(run, "SITE", Path(site))
     monkeypatch.setattr(run, "prepare_alone", lambda: None)
     monkeypatch.setattr(run, "prepare_browser", lambda: looked.append(command))
     monkeypatch.setattr(run, "prepare_sandbox", lambda: None)
@@ -306,7 +297,6 @@ def test_who_may_not_install_bubblewrap_reads_one_line(
 @pytest.mark.parametrize(("command", "asked"), [("test", True), ("pdf", False), ("ledger", False)])
 def test_only_the_tests_look_for_bubblewrap(bare_copy, monkeypatch, command, asked):
     looked = []
-    monkeypatch.setattr(run, "SITE", Path("no-book-yet"))
     monkeypatch.setattr(run, "prepare_alone", lambda: None)
     monkeypatch.setattr(run, "prepare_sandbox", lambda: looked.append(command))
     monkeypatch.setattr(run, "hand_over", lambda *_: 0)

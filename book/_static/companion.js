@@ -30,7 +30,7 @@ document.addEventListener("DOMContentLoaded", () => {
   let resized = 0;
   addEventListener("resize", () => {
     clearTimeout(resized);
-    resized = setTimeout(() => askAll(), 100);
+    resized = setTimeout(askAll, 100);
   });
 
   // All is laid out before a jump within the page, so that it ends where the link leads.

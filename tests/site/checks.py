@@ -105,8 +105,13 @@ def settle(page):
     less motion: in between they would be judged by a shade that nobody reads.
     """
     page.emulate_media(reduced_motion="reduce")
-    page.evaluate("() => { delete document.documentElement.dataset.near; }")
+    lay_out(page)
     page.evaluate(SETTLED)
+
+
+def lay_out(page):
+    """Lay out far parts like near ones: none moves the page later."""
+    page.evaluate("() => { delete document.documentElement.dataset.near; }")
 
 
 def theme(page, name):

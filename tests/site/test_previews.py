@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.site import checks
+
 PAGE = "notebooks/04_phase_transition.html"
 EQUATION = 'article p a[href="#equation-lu-filter"]'
 
@@ -9,13 +11,8 @@ EQUATION = 'article p a[href="#equation-lu-filter"]'
 @pytest.fixture
 def reading(page, site_url):
     page.goto(site_url + PAGE)
-    lay_out(page)
+    checks.lay_out(page)  # else a jump moves it once more, away from the pointer
     return page
-
-
-def lay_out(page):
-    """Lay out far parts too: a jump into them moves the page once more, away from the pointer."""
-    page.evaluate("() => { delete document.documentElement.dataset.near; }")
 
 
 def box(page):
