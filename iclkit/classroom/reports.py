@@ -146,7 +146,10 @@ def _graded(
 
         results = grade_all(handed, out, desk, jobs=jobs, done=done)
     now = counts["graded"] + counts["again"]
-    say(f"grade: {now} graded, {counts['kept']} kept from before, {counts['nothing']} without")
+    say(
+        f"grade: {now} graded, {counts['kept']} kept from before, "
+        f"{counts['nothing']} without a readable notebook"
+    )
     return results
 
 

@@ -85,7 +85,7 @@ def test_one_command_makes_everything(place):
     done = call(place, "--jobs", "1")
     assert done.exit_code == 0, done.output
     assert done.stdout == f"{place / 'out/grades.csv'}\n"
-    assert "grade: 1 graded, 0 kept from before, 0 without" in done.stderr
+    assert "grade: 1 graded, 0 kept from before, 0 without a readable notebook" in done.stderr
     assert rows(place)["ada"]["total"] == "12"
     for name in ("summary.html", "gradebook.db", "feedback/ada/0_toy.html"):
         assert (place / "out" / name).stat().st_size > 1000
