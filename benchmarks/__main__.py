@@ -1,77 +1,155 @@
-"""Command line: print the table, write ``_build/bench.json``, fail if a target is missed."""
+"""Measure the library against the obvious methods, against the machine, and against theory.
+
+Prints the tables, writes a record, and fails if a target is missed or, with --against, if a ratio
+fell by more than 30 % against another record.
+"""
 
 import argparse
-import json
-import os
-import platform
 import sys
-from collections.abc import Iterable
-from dataclasses import asdict
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
-import numpy as np
-import scipy
-
-from benchmarks.cases import FULL, QUICK, Row, all_rows
+from benchmarks import guard, record, tables
+from benchmarks.cases import FULL, QUICK, all_cases
+from benchmarks.growth import all_growth
+from benchmarks.kernels import kernels, small
+from benchmarks.limits import all_reached, measured_rates
+from benchmarks.record import KEPT, Record, RecordError
+from benchmarks.rows import Case, Row, settled
+from benchmarks.timing import cores, keep_memory
 
 OUTPUT = Path("_build/bench.json")
-HEADER = ("case", "threads", "ours [s]", "obvious [s]", "result", "target", "difference", "")
-WIDTHS = (44, 7, 9, 11, 14, 12, 10, 6)
+PARTS = ("ratios", "limits", "growth")
+QUIET = 0.9  # share of the processor below which a run says that the machine was busy
+
+Item = TypeVar("Item")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the benchmarks and return the exit code."""
+    """Run the benchmarks and return the exit code: 0, 1 for a bad row, 2 for a bad call."""
+    try:
+        return run(options(arguments))
+    except RecordError as error:
+        return told(str(error))
+    except OSError as error:
+        return told(f"{error.filename}: {error.strerror}")
+
+
+def told(problem: str) -> int:
+    """Print one line on stderr and return exit code 2."""
+    print(f"bench: {problem}", file=sys.stderr)
+    return 2
+
+
+def options(arguments: list[str] | None) -> argparse.Namespace:
+    """Return what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, no targets")
-    parser.add_argument("--output", type=Path, default=OUTPUT, help="JSON file to write")
-    options = parser.parse_args(arguments)
-    threads = (1,) if options.quick or os.cpu_count() == 1 else (1, 2)
-    rows = show(all_rows(QUICK if options.quick else FULL, threads))
-    write(options.output, rows)
-    return 0 if all(row.ok for row in rows) else 1
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="record to write")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure")
+    parser.add_argument("--keep", action="store_true", help=f"store the record as {KEPT.name}")
+    parser.add_argument("--against", type=Path, metavar="FILE", help="record to compare with")
+    found = parser.parse_args(arguments)
+    if found.quick and (found.keep or found.against):
+        parser.error("--keep and --against need the full sizes, got --quick")
+    if found.keep and set(found.parts) != set(PARTS):
+        parser.error(f"--keep needs all parts, got --parts {' '.join(found.parts)}")
+    if found.against and "ratios" not in found.parts:
+        parser.error(f"--against needs the ratios, got --parts {' '.join(found.parts)}")
+    return found
 
 
-def show(rows: Iterable[Row]) -> list[Row]:
-    """Print the rows as they come and return them."""
-    _print_line(HEADER)
+def run(asked: argparse.Namespace) -> int:
+    """Measure, print, write, compare; return the exit code."""
+    asked.output.parent.mkdir(parents=True, exist_ok=True)
+    base = base_of(asked.against) if asked.against else {}
+    threads = (1,) if asked.quick or cores() == 1 else (1, 2)
+    keep_memory()
+    done, start = Record(), time.perf_counter()
+    if "ratios" in asked.parts:
+        cases = list(all_cases(QUICK if asked.quick else FULL, threads))
+        done.rows = ratios(cases, base)
+    if {"limits", "growth"} & set(asked.parts):
+        measure_kernels(done, asked)
+    done.seconds = time.perf_counter() - start
+    content = done.content()
+    record.write(asked.output, content)
+    if asked.keep:
+        record.refuse_to_keep(content, done.rows)
+        record.write(KEPT, content)
+    return summed_up(done, guard.complaints(done.rows, base, threads), asked)
+
+
+def base_of(path: Path) -> guard.Values:
+    """Return the ratios to compare with, measured anew where the record is of another machine."""
+    content = record.read(path)
+    commit, day = content["commit"], content.get("date", "an unknown day")
+    if guard.comparable(content):
+        print(f"Compared with {path}: commit {commit}, {day}, this machine.")
+        return record.values(content)
+    print(f"{path} is of another machine or other versions.")
+    print(f"So its commit {commit} is measured here first.", flush=True)
+    return guard.measured_here(commit)
+
+
+def ratios(cases: Sequence[Case], base: guard.Values) -> list[Row]:
+    """Print and return the rows; one that is bad or fell is measured again first."""
+
+    def wanted(row: Row) -> bool:
+        return row.ok and not guard.fell(row, base)
+
+    rows = (settled(case, wanted) for case in cases)
+    return printed(tables.ROWS, rows, len(cases), tables.row_texts)
+
+
+def measure_kernels(done: Record, asked: argparse.Namespace) -> None:
+    """Print and store the machine's rates, the distance of each kernel, and its growth."""
+    hot = small(kernels()) if asked.quick else kernels()
+    counts = sorted({1, cores()})
+    found = (measured_rates(count, quick=asked.quick) for count in counts)
+    done.rates = printed(tables.RATES, found, len(counts), tables.rates_texts)
+    if "limits" in asked.parts:
+        total = sum(1 for k in hot for count in counts if count == 1 or k.threaded)
+        reached = all_reached(hot, tuple(done.rates))
+        done.limits = printed(tables.LIMITS, reached, total, tables.limit_texts)
+    if "growth" in asked.parts:
+        total, before = sum(len(k.axes) for k in hot), clocks()
+        grown = all_growth(hot, done.rates[0])
+        done.growth = printed(tables.GROWTH, grown, total, tables.growth_texts)
+        processor, wall = (now - then for now, then in zip(clocks(), before, strict=True))
+        done.share = round(min(1.0, processor / wall), 3)
+
+
+def clocks() -> tuple[float, float]:
+    """Return processor time and wall time."""
+    return time.process_time(), time.perf_counter()
+
+
+def printed(
+    columns: Sequence[tables.Column],
+    items: Iterable[Item],
+    total: int,
+    texts: Callable[[Item], Iterable[str]],
+) -> list[Item]:
+    """Print a table as its items come, and return them."""
+    tables.head(columns)
     done = []
-    for row in rows:
-        _print_line(cells(row))
-        done.append(row)
+    for number, item in zip(tables.numbered(total), items, strict=True):
+        tables.line(columns, [number, *texts(item)])
+        done.append(item)
     return done
 
 
-def cells(row: Row) -> tuple[str, ...]:
-    """Return the texts of one line of the table."""
-    return (
-        row.case,
-        str(row.threads),
-        f"{row.ours:.2g}",
-        "" if row.obvious is None else f"{row.obvious:.2g}",
-        f"{row.value:.3g} {row.unit}",
-        "" if row.target is None else f"{row.side} {row.target:g}",
-        "" if row.difference is None else f"{row.difference:.0e}",
-        "ok" if row.ok else "MISSED",
-    )
-
-
-def write(path: Path, rows: list[Row]) -> None:
-    """Write the rows and what they were measured with as JSON."""
-    machine = {
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-    }
-    content = {"machine": machine, "rows": [asdict(row) | {"ok": row.ok} for row in rows]}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-def _print_line(texts: tuple[str, ...]) -> None:
-    aligned = (text.ljust(width) for text, width in zip(texts, WIDTHS, strict=True))
-    print(" ".join(aligned).rstrip(), flush=True)
+def summed_up(done: Record, complaints: list[str], asked: Any) -> int:
+    """Print what came out and return the exit code."""
+    print(f"\nMeasured in {done.seconds:.0f} s; written to {asked.output}.")
+    if done.share is not None and done.share < QUIET:
+        print(f"The machine was busy: one thread got {done.share:.0%} of a processor.")
+    for line in complaints:
+        print(line)
+    return 0 if all(row.ok for row in done.rows) and not complaints else 1
 
 
 if __name__ == "__main__":

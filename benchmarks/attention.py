@@ -1,14 +1,11 @@
 """The profile of linear attention, linear in the dimension, against a dense solve."""
 
-from collections.abc import Callable
-
 import numpy as np
 
+from benchmarks.timing import Calls
 from iclkit.papers.linear_block.profile import Spectrum, block_excess, gap_and_slope
 from iclkit.rng import stream
 from tests.oracles import attention_profile_dense
-
-Calls = dict[str, Callable[[], np.ndarray]]
 
 
 def profile_against_dense(dim: int, batch: int) -> Calls:

@@ -1,9 +1,6 @@
 """The exact risk of a linear block, against Monte Carlo and against differences."""
 
-from typing import NamedTuple
-
-import numpy as np
-
+from benchmarks.rows import Compared
 from benchmarks.timing import interleaved
 from iclkit.papers.linear_block import (
     BlockPredictor,
@@ -18,15 +15,6 @@ from iclkit.risk import monte_carlo_risk
 from iclkit.rng import stream
 
 ACCURACY = 1e-3  # relative standard error that Monte Carlo is asked for
-SIGMAS = 5.0  # deviation of Monte Carlo from the exact risk that counts as disagreement
-
-
-class Compared(NamedTuple):
-    """Seconds of ours, seconds of the obvious way scaled to the same task, and a difference."""
-
-    ours: float
-    obvious: float
-    difference: float | None
 
 
 def problem(dim: int) -> tuple[RegressionPrior, Weights]:
@@ -44,7 +32,7 @@ def risk_against_sampling(dim: int, n_prompts: int, repeats: int) -> Compared:
     """Compare the exact risk with the Monte Carlo that reaches `ACCURACY`.
 
     Monte Carlo is timed at `n_prompts` and scaled by the square of its error over the one asked
-    for. The difference is NaN unless both agree within `SIGMAS` errors.
+    for.
     """
     prior, weights = problem(dim)
     network, rng = BlockPredictor(weights), stream(0, "sampling", dim)
@@ -55,9 +43,8 @@ def risk_against_sampling(dim: int, n_prompts: int, repeats: int) -> Compared:
     }
     times = interleaved(calls, repeats=repeats, warm_up=calls["ours"])
     exact, (value, stderr) = times["ours"].result, times["obvious"].result
-    agrees = abs(value - exact) < SIGMAS * stderr
     scaled = times["obvious"].seconds * (stderr / (ACCURACY * exact)) ** 2
-    return Compared(times["ours"].seconds, scaled, None if agrees else np.nan)
+    return Compared(times["ours"].seconds, scaled, sigmas=float(abs(value - exact) / stderr))
 
 
 def gradient_against_differences(dim: int, repeats: int) -> Compared:

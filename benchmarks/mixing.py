@@ -1,15 +1,14 @@
 """MLP heads of chapter 3: Gram matrices and the two matrices A, B against explicit features."""
 
 import time
-from collections.abc import Callable
 
 import numpy as np
 
+from benchmarks.rows import Compared, sample_deviation
+from benchmarks.timing import Calls, interleaved
 from iclkit.papers import data_mixing as dm
 from iclkit.rng import stream
 from tests.oracles import prompts_in_full
-
-Calls = dict[str, Callable[[], np.ndarray]]
 
 STEPS = 8  # step sizes of a sweep
 RIDGE = 5e-5
@@ -59,17 +58,41 @@ def steps_against_features(d: int) -> Calls:
     return {"ours": ours, "obvious": explicit}
 
 
-def prompts_against_inputs(d: int, n_prompts: int) -> Calls:
-    """Return prompts drawn compressed, and drawn with every input of their contexts."""
+def gram_against_features(d: int) -> Calls:
+    """Return the Gram matrix of attention features, without forming them and by forming them."""
+    train, test = prompts(d, "train"), prompts(d, "test")
+    return {
+        "ours": lambda: dm.feature_gram(train, test),
+        "obvious": lambda: dm.features(train) @ dm.features(test).T,
+    }
+
+
+def prompts_against_inputs(d: int, n_prompts: int, repeats: int) -> Compared:
+    """Compare prompts drawn compressed with prompts drawn with every input of their contexts.
+
+    Both are random: means of moments of the summaries must agree.
+    """
     source = sources(d)[0]
 
     def explicit() -> dm.Contexts:
         return dm.summarise(*prompts_in_full(source, n_prompts, d, rng=stream(0, "inputs")))
 
-    return {
+    calls: Calls = {
         "ours": lambda: source.sample(n_prompts, d, rng=stream(0, "compressed")),
         "obvious": explicit,
     }
+    times = interleaved(calls, repeats=repeats, warm_up=calls["ours"])
+    ours, obvious = times["ours"], times["obvious"]
+    sigmas = sample_deviation(context_moments(ours.result), context_moments(obvious.result))
+    return Compared(ours.seconds, obvious.seconds, sigmas=sigmas)
+
+
+def context_moments(drawn: dm.Contexts) -> np.ndarray:
+    """Return statistics of each prompt: labels, summaries, and how they go together, (n, 5)."""
+    h, labels = drawn.b[:, :-1], drawn.b[:, -1]
+    answer = np.einsum("nd,nd->n", drawn.x, h)
+    size = np.einsum("nd,nd->n", h, h)
+    return np.column_stack([drawn.y, drawn.y**2, labels, size, drawn.y * answer])
 
 
 def full_point(d: int) -> float:

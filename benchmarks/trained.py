@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.timing import Calls
 from iclkit.nets import Network, init_weights, linear_attention, predict, transformer
 from iclkit.rng import stream
 from tests.oracles import linear_network_all_tokens
-
-Calls = dict[str, Callable[[], np.ndarray]]
 
 
 def structured_against_literal(dim: int, n_context: int, batch: int) -> Calls:

@@ -6,18 +6,40 @@ helpers once, and computes without further checks after that.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
 import numbers
-from collections.abc import Sequence
-from typing import TypeVar
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, ParamSpec, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
-__all__ = ["choice", "count", "finite_array", "generator", "instance", "same_length", "scalar"]
+__all__ = [
+    "ImmoderateError",
+    "border",
+    "broadcast",
+    "choice",
+    "count",
+    "finite_array",
+    "flag",
+    "function_of",
+    "generator",
+    "instance",
+    "real_array",
+    "same_length",
+    "scalar",
+    "shown",
+]
 
-_MOST = 2**63 - 1  # the largest size that NumPy can count
+_MOST = 10**15  # no array of so many numbers fits into a machine
+_AXES = 32  # the most that NumPy broadcasts
+_WIDTH = 60  # characters of a value in a message
 
 
 def finite_array(
@@ -48,25 +70,46 @@ def finite_array(
         If rows differ in length, the number of axes is wrong, an axis is empty, or an entry is
         not finite.
     """
-    try:
-        array = np.asarray(values)
-    except ValueError:
-        raise ValueError(f"{name} must have rows of one length, got a ragged list") from None
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    array = _real(name, values, "biuf")
     if ndim is not None and array.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} axes, got shape {array.shape}")
     if array.size == 0:
         raise ValueError(f"{name} must not be empty, got shape {array.shape}")
     if not (single and array.dtype == np.float32):
-        array = array.astype(np.float64, copy=False)
+        array = _double(array)
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, got NaN or infinity")
     return array
 
 
-def scalar(name: str, value: float, *, low: float = 0.0, open_: bool = False) -> float:
-    """Return `value` as a finite float that is at least `low` (above it if `open_`)."""
+def real_array(name: str, values: ArrayLike, *, kinds: str = "biuf") -> NDArray[np.float64]:
+    """Return `values` as a float64 array of any shape, NaN allowed; `kinds` are NumPy's letters."""
+    return _double(_real(name, values, kinds))
+
+
+def _real(name: str, values: ArrayLike, kinds: str) -> NDArray[Any]:
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise ValueError(f"{name} must have no masked entries; fill them or drop them")
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ValueError(f"{name} must have rows of one length, got a ragged list") from None
+    if array.dtype.kind not in kinds:
+        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    if array.ndim > _AXES:
+        raise ValueError(f"{name} must have at most {_AXES} axes, got {array.ndim}")
+    return array
+
+
+def _double(array: NDArray[Any]) -> NDArray[np.float64]:
+    with np.errstate(over="ignore"):  # long floats beyond float64 become infinite
+        return array.astype(np.float64, copy=False)
+
+
+def scalar(
+    name: str, value: float, *, low: float = 0.0, open_: bool = False, infinite: bool = False
+) -> float:
+    """Return `value` as a float that is at least `low` (above it if `open_`); finite as a rule."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
@@ -76,34 +119,57 @@ def scalar(name: str, value: float, *, low: float = 0.0, open_: bool = False) ->
     except OverflowError:
         raise ValueError(f"{name} must be finite, got an integer beyond float64") from None
     in_range = number > low if open_ else number >= low
-    if not (in_range and np.isfinite(number)):
-        bound = f" and {'>' if open_ else '>='} {low:g}" if low > -np.inf else ""
-        raise ValueError(f"{name} must be finite{bound}, got {number}")
+    if not (in_range and (infinite or np.isfinite(number))):
+        bound = [f"{'>' if open_ else '>='} {low:g}"] if low > -np.inf else []
+        rule = " and ".join(([] if infinite else ["finite"]) + bound)
+        raise ValueError(f"{name} must be {rule}, got {number}")
     return number
 
 
 def count(name: str, value: int, *, low: int = 1, high: float = _MOST) -> int:
     """Return `value` as an int from `low` to `high`; a float is a `TypeError`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
+        raise TypeError(f"{name} must be an integer, got {shown(value)}")
     if value < low:
-        raise ValueError(f"{name} must be >= {low}, got {value}")
+        raise ValueError(f"{name} must be >= {low}, got {shown(value)}")
     if value > high:
         raise ValueError(f"{name} must be at most {high}, got a larger integer")
     return int(value)
 
 
+def flag(name: str, value: bool) -> bool:
+    """Return `value` if it is True or False; a word like "no" would count as True."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {shown(value)}")
+    return bool(value)
+
+
 def choice(name: str, value: str, options: Sequence[str]) -> str:
     """Return `value` if it is one of some words."""
     if not isinstance(value, str) or value not in options:
-        raise ValueError(f"{name} must be one of {', '.join(options)}, got {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(options)}, got {shown(value)}")
     return value
+
+
+def shown(value: object) -> str:
+    """Return a value as one short line for a message."""
+    if isinstance(value, int) and abs(value) > _MOST:
+        return "an integer of many digits"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 3]}..."
 
 
 def instance(name: str, value: T, kind: type[T], remedy: str) -> T:
     """Return `value` if it is a `kind`; the remedy says where to get one."""
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}; {remedy}")
+    return value
+
+
+def function_of(name: str, value: Callable[P, T]) -> Callable[P, T]:
+    """Return `value` if it can be called."""
+    if not callable(value) or isinstance(value, type):
+        raise TypeError(f"{name} must be a function, got {shown(value)}")
     return value
 
 
@@ -123,3 +189,135 @@ def same_length(**arrays: NDArray[np.float64]) -> None:
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise ValueError(f"numbers of rows must agree, got {listed}")
+
+
+def broadcast(**arrays: NDArray[Any]) -> tuple[int, ...]:
+    """Return the shape to which the named arrays broadcast, or say that they do not."""
+    try:
+        return np.broadcast_shapes(*(array.shape for array in arrays.values()))
+    except ValueError:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ValueError(f"arguments must broadcast together, got shapes {shapes}") from None
+
+
+# ------------------------------------------------------------------ the whole call
+
+
+class ImmoderateError(ValueError):
+    """A call that overflowed; the outermost public function names its own argument."""
+
+
+@overload
+def border(function: Callable[P, T], /) -> Callable[P, T]: ...
+
+
+@overload
+def border(
+    *, finite: bool = False, **renamed: str
+) -> Callable[[Callable[P, T]], Callable[P, T]]: ...
+
+
+def border(
+    function: Callable[P, T] | None = None, /, *, finite: bool = False, **renamed: str
+) -> Callable[P, T] | Callable[[Callable[P, T]], Callable[P, T]]:
+    """Return a public function whose overflows, flags and complaints end in one clear line.
+
+    Where NumPy would warn of an overflow, a division by zero or an invalid value, and where a
+    matrix is singular or the memory ends, the call raises a `ValueError` that names the argument
+    of the most extreme size. Keywords that are annotated as bool must be True or False. An error
+    of an inner function that names none of the arguments gets their names.
+
+    Parameters
+    ----------
+    function : callable
+        What it does for valid input stays the same, to the bit.
+    finite : bool
+        Whether a NaN or an infinity in the result is an overflow that NumPy did not see.
+    **renamed : str
+        What inner functions call an argument, and its name here: ``border(dim="d")``.
+
+    Returns
+    -------
+    callable
+
+    Examples
+    --------
+    >>> border(lambda x: np.square(x))(np.array([1.0, 1e200]))
+    Traceback (most recent call last):
+    iclkit._checks.ImmoderateError: x must be of moderate size, got 1e+200; rescale it
+    """
+    if function is None:
+        return functools.partial(_bordered, finite, renamed)
+    return _bordered(finite, renamed, function)
+
+
+def _bordered(finite: bool, renamed: dict[str, str], function: Callable[P, T]) -> Callable[P, T]:
+    declared = inspect.signature(function).parameters
+    flags = tuple(name for name in declared if declared[name].annotation in ("bool", bool))
+
+    @functools.wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+        for name in flags:
+            if name in kwargs:
+                flag(name, kwargs[name])  # type: ignore[arg-type]
+        try:
+            with np.errstate(over="raise", divide="raise", invalid="raise"):
+                value = function(*args, **kwargs)
+                if finite and not all(np.isfinite(part).all() for part in _numbers(value)):
+                    raise OverflowError
+                return value
+        except (ArithmeticError, MemoryError, np.linalg.LinAlgError, ImmoderateError) as error:
+            given = inspect.signature(function).bind(*args, **kwargs).arguments
+            raise ImmoderateError(_complaint(given, error)) from error
+        except (TypeError, ValueError) as error:
+            text = _named(str(error), renamed, declared)
+            if text == str(error) or type(error) not in (TypeError, ValueError):
+                raise
+            raise type(error)(text) from error
+
+    return guarded
+
+
+def _named(text: str, renamed: dict[str, str], declared: Iterable[str]) -> str:
+    """Return a message with the names of this call's arguments."""
+    for inner, outer in renamed.items():
+        text = re.sub(rf"\b{inner}\b", outer, text)
+    names = [name for name in declared if name != "self"]
+    if not names or set(re.findall(r"\w+", text)) & {*names, "self"}:
+        return text
+    return f"{text}; see {', '.join(names)}"
+
+
+def _complaint(given: dict[str, Any], error: Exception) -> str:
+    """Return the line for a call that ended in an arithmetic error, from its arguments."""
+    if isinstance(error, MemoryError):
+        sizes = {name: value for name, value in given.items() if isinstance(value, int)}
+        name = max(sizes, key=lambda name: sizes[name], default=", ".join(given))
+        return f"{name} must be smaller, got more numbers than fit into memory"
+    extremes = {name: _extreme(value) for name, value in given.items()}
+    name = max(extremes, key=lambda name: abs(np.log10(extremes[name])))
+    if isinstance(error, np.linalg.LinAlgError):
+        return f"{name} must be better conditioned, got a matrix that is singular in float64"
+    if "invalid" in str(error):
+        return f"{name} must lead to real numbers, got no number at entries of {extremes[name]:.3g}"
+    return f"{name} must be of moderate size, got {extremes[name]:.3g}; rescale it"
+
+
+def _extreme(value: object) -> float:
+    """Return the size, of all numbers in an argument, that is the furthest from 1."""
+    parts = [np.abs(part[np.isfinite(part) & (part != 0)]).ravel() for part in _numbers(value)]
+    sizes = np.concatenate([np.ones(1), *parts])
+    return float(sizes[np.abs(np.log10(sizes)).argmax()])
+
+
+def _numbers(value: object) -> Iterator[NDArray[np.float64]]:
+    """Return the arrays of numbers inside an argument: arrays, records, lists of them."""
+    if dataclasses.is_dataclass(value):
+        value = tuple(getattr(value, field.name) for field in dataclasses.fields(value))
+    if isinstance(value, list | tuple):
+        for part in value:
+            yield from _numbers(part)
+    elif isinstance(value, numbers.Real | np.ndarray):
+        array = np.asarray(value)
+        if array.dtype.kind in "iuf":
+            yield _double(np.atleast_1d(array))

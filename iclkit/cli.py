@@ -1,10 +1,12 @@
 """The command line: thin commands over the runner, the book and the ledger."""
 
+import contextlib
+import errno
 import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
@@ -14,7 +16,9 @@ import click
 from tqdm import tqdm
 
 from iclkit import __version__
-from iclkit.bench.claims import PROFILES, LedgerError, collect
+from iclkit.bench.alone import BusyError, alone
+from iclkit.bench.claims import PROFILES, LedgerError, collect, load_claims
+from iclkit.bench.drift import keep_record, record_of, report_lines
 from iclkit.bench.kept import PROFILE, keep
 from iclkit.bench.runner import (
     Run,
@@ -25,6 +29,7 @@ from iclkit.bench.runner import (
     run_notebooks,
     versions,
 )
+from iclkit.bench.seeds import SEEDS, THREADS, sweep_seeds
 from iclkit.classroom.course import OPEN, make_seed, read_seed
 from iclkit.classroom.grading import Desk
 from iclkit.classroom.release import hand_out
@@ -39,7 +44,18 @@ from iclkit.site.offline import pack
 from iclkit.site.pages import ledger_text
 from iclkit.site.printing import offer, print_book
 
+PACKAGE = Path(__file__).resolve().parent
 EXPECTED = 1  # exit code of a failed run, build or claim
+NOT_WRITABLE = "it must be writable; use a copy of the repository that is"
+IN_THE_WAY = "delete or rename it"
+# What to do about an error of the system.
+REMEDIES = {
+    errno.ENOSPC: "free some disk and run again, finished notebooks are kept",
+    errno.EDQUOT: "free some of your share of the disk and run again, finished notebooks are kept",
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), NOT_WRITABLE),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR), IN_THE_WAY),
+    errno.ENOENT: "restore it",
+}
 
 profile_option = click.option(
     "--profile",
@@ -66,20 +82,40 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def guarded(*args: Any, **options: Any) -> None:
-        for name in ("SIGTERM", "SIGHUP"):  # clean up as for Ctrl-C; Windows has no SIGHUP
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-                signal.signal(number, signal.default_int_handler)
+        answer_signals(signal.default_int_handler)  # clean up as for Ctrl-C
         try:
             command(*args, **options)
-        except (BuildError, LedgerError, RunError, ValueError) as error:
-            click.echo(f"iclkit: {error}", err=True)
+        except BrokenPipeError:  # nobody reads on; click ends in silence
+            raise
+        except (BuildError, BusyError, LedgerError, RunError, ValueError, OSError) as error:
+            click.echo(f"iclkit: {told(error)}", err=True)
             sys.exit(EXPECTED)
         except KeyboardInterrupt:
+            answer_signals(signal.SIG_IGN)  # a second one finds us leaving
             click.echo("iclkit: stopped; finished notebooks are kept", err=True)
             sys.exit(130)
 
     return guarded
+
+
+def answer_signals(how: Any) -> None:
+    """Choose the answer to the signals that stop a command, unless it shall not hear them."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, how)
+
+
+def told(error: Exception) -> str:
+    """Return the message of an error; of the system's, what, where, and what to do."""
+    if not isinstance(error, OSError):
+        return str(error)
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):  # of a whole tree
+        _, place, cause = error.args[0][0]
+        return f"{cause}: {place}"
+    where = f": {error.filename}" if error.filename else ""
+    remedy = f"; {REMEDIES[error.errno]}" if error.errno in REMEDIES else ""
+    return f"{error.strerror or error}{where}{remedy}"
 
 
 def repository() -> Path:
@@ -88,6 +124,17 @@ def repository() -> Path:
         if (place / "_config.yml").exists() and (place / "notebooks").is_dir():
             return place
     raise ValueError(f"no book in {Path.cwd()}; run from the repository (with _config.yml)")
+
+
+@contextlib.contextmanager
+def building() -> Iterator[Path]:
+    """Give the repository that this program is of, while no other process builds in it."""
+    root = repository()
+    if (root / "iclkit").resolve() != PACKAGE:
+        there = f"the book in {root} needs its own; use `python3 run.py` there"
+        raise ValueError(f"this is the iclkit in {PACKAGE}; {there}")
+    with alone(root):
+        yield root
 
 
 def built(root: Path) -> Path:
@@ -112,6 +159,9 @@ def run_all(names: tuple[str, ...], root: Path, options: dict[str, Any]) -> list
 @click.version_option(__version__, prog_name="iclkit")
 def main() -> None:
     """In-Context Learning, Reproduced: run notebooks, check claims, build the book."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal without check marks shows "?"
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
 
 
 @main.command()
@@ -122,9 +172,9 @@ def main() -> None:
 @one_line_errors
 def run(names: tuple[str, ...], **options: Any) -> None:
     """Execute notebooks (all, or those named) and keep their results."""
-    root = repository()
-    for done in run_all(names, root, options):
-        click.echo(done.path.relative_to(root))
+    with building() as root:
+        for done in run_all(names, root, options):
+            click.echo(done.path.relative_to(root))
 
 
 @main.command()
@@ -134,31 +184,31 @@ def run(names: tuple[str, ...], **options: Any) -> None:
 @one_line_errors
 def book(**options: Any) -> None:
     """Execute what changed, check the claims and build the book into _build/html."""
-    root = repository()
-    runs = run_all((), root, options)
-    say("book: building the pages ...")
-    click.echo(f"open {build_book(root, runs).relative_to(root)}")
+    with building() as root:
+        runs = run_all((), root, options)
+        say("book: building the pages ...")
+        click.echo(f"open {build_book(root, runs).relative_to(root)}")
 
 
 @main.command()
 @one_line_errors
 def pdf() -> None:
     """Print the built book as one PDF, and put it where the book's pages offer it."""
-    root = repository()
-    site = built(root)
-    say("pdf: typesetting and printing, some minutes ...")
-    printed = print_book(site, root / "_build" / Path(PDF).name)
-    offer(site, printed)
-    click.echo(f"open {printed.relative_to(root)}")
+    with building() as root:
+        site = built(root)
+        say("pdf: typesetting and printing, some minutes ...")
+        printed = print_book(site, root / "_build" / Path(PDF).name)
+        offer(site, printed)
+        click.echo(f"open {printed.relative_to(root)}")
 
 
 @main.command("zip")
 @one_line_errors
 def zip_book() -> None:
     """Pack the built book into one file, to be read from a folder without network."""
-    root = repository()
-    packed = pack(built(root), root / "_build", __version__)
-    click.echo(packed.relative_to(root))
+    with building() as root:
+        packed = pack(built(root), root / "_build", __version__)
+        click.echo(packed.relative_to(root))
 
 
 @main.command()
@@ -214,9 +264,10 @@ def grade(folder: Path, seed: Path, out: Path, isolation: str | None, **options:
 @one_line_errors
 def ledger(**options: Any) -> None:
     """Print every claim with its verdict, running notebooks that are not up to date."""
-    runs = {run.manifest.notebook: run for run in run_all((), repository(), options)}
-    profile = options["profile"]
-    rows = {n: collect(n, read_notebook(r.path), profile=profile) for n, r in runs.items()}
+    with building() as root:
+        runs = {run.manifest.notebook: run for run in run_all((), root, options)}
+        profile = options["profile"]
+        rows = {n: collect(n, read_notebook(r.path), profile=profile) for n, r in runs.items()}
     click.echo(ledger_text(rows))
 
 
@@ -227,10 +278,10 @@ def ledger(**options: Any) -> None:
 @one_line_errors
 def keep_results(names: tuple[str, ...], **options: Any) -> None:
     """Run notebooks at paper size and keep their results."""
-    root = repository()
-    for done in run_all(names, root, options | {"profile": PROFILE}):
-        folder = keep(asdict(done.manifest), read_notebook(done.path), root)
-        click.echo(folder.relative_to(root))
+    with building() as root:
+        for done in run_all(names, root, options | {"profile": PROFILE}):
+            folder = keep(asdict(done.manifest), read_notebook(done.path), root)
+            click.echo(folder.relative_to(root))
 
 
 @main.command()
@@ -256,7 +307,51 @@ def info() -> None:
 @one_line_errors
 def clean() -> None:
     """Delete everything built: _build with its cache of executed notebooks."""
-    shutil.rmtree(repository() / "_build", ignore_errors=True)
+    with building() as root:
+        if (root / "_build").exists():
+            shutil.rmtree(root / "_build")
+
+
+@main.command()
+@click.argument("names", nargs=-1)
+@click.option(
+    "--seed",
+    "seeds",
+    type=click.IntRange(min=0),
+    multiple=True,
+    default=SEEDS,
+    show_default=True,
+    help="A seed; give it again for each further one.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=THREADS,
+    show_default=True,
+    help="Threads of one more run at the first seed; 1 leaves it out.",
+)
+@click.option(
+    "--keep/--no-keep",
+    "kept",
+    default=True,
+    show_default=True,
+    help="Whether the ledger page shows this sweep from now on.",
+)
+@profile_option
+@jobs_option
+@one_line_errors
+def drift(names: tuple[str, ...], kept: bool, **options: Any) -> None:
+    """Run notebooks at several seeds and keep how their claims came out.
+
+    A claim that fails does not stop the others, but the command then ends with an error. Run it
+    again to go on after a stop: what was run is not run again.
+    """
+    with building() as root:
+        found = sweep_seeds(names or notebook_names(root), root=root, report=say, **options)
+        record = keep_record(found, root) if kept else record_of(found, load_claims())
+    click.echo("\n".join(report_lines(record)))
+    if not all(trial.sound for trial in found):
+        raise RunError("not every claim came out at every seed")
 
 
 if __name__ == "__main__":

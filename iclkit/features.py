@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iclkit._checks import count, finite_array, generator, scalar
+from iclkit._checks import border, count, finite_array, generator, scalar
 
 __all__ = ["attention_features", "sample_attention_features", "wishart_factor"]
 
@@ -18,6 +18,7 @@ Floats = NDArray[np.float64]
 _BLOCK = 4096  # rows per block: bounds the memory of the sampler's temporaries
 
 
+@border(finite=True)
 def attention_features(x: ArrayLike, y: ArrayLike) -> Floats:
     """Return the features ``v = (h, s)`` that linear attention computes from each context.
 
@@ -59,6 +60,7 @@ def attention_features(x: ArrayLike, y: ArrayLike) -> Floats:
     return np.column_stack([h, s])
 
 
+@border
 def sample_attention_features(
     tasks: ArrayLike, *, n_context: float, noise_var: float, rng: np.random.Generator
 ) -> Floats:
@@ -132,6 +134,7 @@ def _sample_block(
     return np.column_stack([h, squares * label_var])
 
 
+@border
 def wishart_factor(
     n_context: int, dim: int, *, size: int | None = None, rng: np.random.Generator
 ) -> Floats:

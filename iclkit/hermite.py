@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from iclkit._checks import count, finite_array
+from iclkit._checks import border, count, finite_array, function_of, shown
 
 __all__ = [
     "ACTIVATIONS",
@@ -154,7 +154,7 @@ def checked(function: str | Function, *, name: str = "activation") -> Function:
     return known if isinstance(function, str) else lambda z: _values(known, z, name)
 
 
-def derivative(function: str | Function) -> Function:
+def derivative(function: str | Function, *, name: str = "function") -> Function:
     """Return the derivative of a named function, or central differences of a callable.
 
     At a kink the value is the mean of both sides' slopes for ``abs`` and 0 for ``relu``.
@@ -163,6 +163,8 @@ def derivative(function: str | Function) -> Function:
     ----------
     function : str or callable
         As in `activation`.
+    name : str
+        What messages call it.
 
     Returns
     -------
@@ -178,7 +180,7 @@ def derivative(function: str | Function) -> Function:
     >>> derivative("tanh")(np.array([0.0]))
     array([1.])
     """
-    return _pair(function)[1]
+    return _pair(function, name)[1]
 
 
 def _pair(function: str | Function, name: str = "activation") -> tuple[Function, Function]:
@@ -189,7 +191,7 @@ def _pair(function: str | Function, name: str = "activation") -> tuple[Function,
         raise TypeError(f"{name} must be a name or a callable, got {kind}")
     if function not in _FUNCTIONS:
         known = ", ".join(ACTIVATIONS)
-        raise ValueError(f"{name} must be one of {known}, or a callable, got {function!r}")
+        raise ValueError(f"{name} must be one of {known}, or a callable, got {shown(function)}")
     return _FUNCTIONS[function]
 
 
@@ -212,6 +214,7 @@ def _nodes() -> tuple[Floats, Floats]:
     return z, both * np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
 
 
+@border
 def gaussian_mean(function: Function) -> float:
     """Return the mean of a function of a standard normal variable.
 
@@ -240,8 +243,7 @@ def gaussian_mean(function: Function) -> float:
     >>> round(gaussian_mean(lambda z: z**4), 10)
     3.0
     """
-    if not callable(function):
-        raise TypeError(f"function must be a callable, got {type(function).__name__}")
+    function = function_of("function", function)
     z, weight = _nodes()
     return float(weight @ _values(function, z))
 
@@ -258,6 +260,7 @@ def _values(function: Function, z: Floats, name: str = "the function") -> Floats
     return values
 
 
+@border
 def polynomials(z: ArrayLike, degree: int) -> Floats:
     """Return the values of the polynomials ``He_0, ..., He_degree``.
 
@@ -296,6 +299,7 @@ def polynomials(z: ArrayLike, degree: int) -> Floats:
     return table
 
 
+@border
 def coefficients(activation: str | Function, degree: int) -> Floats:
     """Return the Hermite coefficients ``c_0, ..., c_degree`` of an activation.
 
@@ -331,6 +335,7 @@ def coefficients(activation: str | Function, degree: int) -> Floats:
     return scaled_coefficients(activation, [1.0], degree)[0]
 
 
+@border
 def residual(activation: str | Function, degree: int) -> float:
     """Return the standard deviation of what a polynomial of some degree leaves of an activation.
 
@@ -361,6 +366,7 @@ def residual(activation: str | Function, degree: int) -> float:
     return float(scaled_residual(activation, [1.0], degree)[0])
 
 
+@border
 def scaled_coefficients(activation: str | Function, scales: ArrayLike, degree: int) -> Floats:
     """Return the Hermite coefficients of an activation for arguments of several scales.
 
@@ -393,6 +399,7 @@ def scaled_coefficients(activation: str | Function, scales: ArrayLike, degree: i
     return (values * weight) @ table.T
 
 
+@border
 def scaled_residual(activation: str | Function, scales: ArrayLike, degree: int) -> Floats:
     """Return what a polynomial leaves of an activation, for arguments of several scales.
 

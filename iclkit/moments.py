@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iclkit._checks import finite_array, scalar
+from iclkit._checks import border, broadcast, finite_array, flag, instance, real_array, scalar
 
 __all__ = [
     "AttentionMoments",
@@ -70,6 +70,7 @@ class AttentionMoments(NamedTuple):
     label: float
 
 
+@border
 def positive_array(
     name: str, values: ArrayLike, *, open_: bool = True, infinite: bool = False
 ) -> Floats:
@@ -104,10 +105,8 @@ def positive_array(
     Traceback (most recent call last):
     ValueError: kappa must be finite and > 0, got 0.0
     """
-    array = np.asarray(values)
-    if array.dtype.kind not in "iuf":
-        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
-    array = array.astype(np.float64, copy=False)
+    array = real_array(name, values, kinds="iuf")
+    infinite = flag("infinite", infinite)
     valid = (array > 0 if open_ else array >= 0) & (infinite | (array < np.inf))
     if not valid.all():
         rule = ("" if infinite else "finite and ") + ("> 0" if open_ else ">= 0")
@@ -115,17 +114,23 @@ def positive_array(
     return array
 
 
+@border
 def positive_root(b: ArrayLike, c: ArrayLike) -> Floats:
     """Return the non-negative root of ``y^2 - b y - c = 0``, for c >= 0 and any b.
 
     Parameters
     ----------
     b, c : array_like
-        Coefficients, broadcast together.
+        Coefficients, broadcast together; b may be infinite.
 
     Returns
     -------
     array
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an entry is not a number, c is negative, or the shapes do not broadcast.
 
     Notes
     -----
@@ -137,11 +142,19 @@ def positive_root(b: ArrayLike, c: ArrayLike) -> Floats:
     >>> float(positive_root(-1e9, 1.0))
     1e-09
     """
-    b, c = np.asarray(b, dtype=np.float64), np.asarray(c, dtype=np.float64)
+    b, c = real_array("b", b, kinds="iuf"), real_array("c", c, kinds="iuf")
+    broadcast(b=b, c=c)
+    if np.isnan(b).any() or not (c >= 0).all():
+        raise ValueError("b and c must be numbers with c >= 0, got NaN or a negative c")
+    return _root(b, c)
+
+
+def _root(b: Floats, c: Floats) -> Floats:
     large = 0.5 * (np.abs(b) + np.sqrt(b * b + 4.0 * c))
     return np.where(b >= 0, large, c / np.where(large > 0, large, 1.0))
 
 
+@border
 def mp_traces(z: ArrayLike, kappa: ArrayLike) -> WishartTraces:
     """Return the limits of five normalised traces of a Wishart matrix at z >= 0.
 
@@ -182,7 +195,8 @@ def mp_traces(z: ArrayLike, kappa: ArrayLike) -> WishartTraces:
     """
     z = positive_array("z", z, open_=False)
     c, surplus = _aspect(kappa)
-    g = positive_root(z + surplus, z * c)
+    broadcast(z=z, kappa=c)
+    g = _root(z + surplus, z * c)
     signal = 1.0 / (g + c)
     with np.errstate(divide="ignore"):
         resolvent = 1.0 / g
@@ -194,6 +208,7 @@ def mp_traces(z: ArrayLike, kappa: ArrayLike) -> WishartTraces:
     return WishartTraces(resolvent, square, signal, mixed, signal_square[()])
 
 
+@border
 def mp_resolvent(z: ArrayLike, kappa: ArrayLike) -> Floats:
     """Return ``M_kappa(z)``, the limit of ``(1/d) trace (R + z)^-1`` for a Wishart matrix R.
 
@@ -229,8 +244,9 @@ def mp_resolvent(z: ArrayLike, kappa: ArrayLike) -> Floats:
     """
     z = positive_array("z", z, open_=False)
     c, surplus = _aspect(kappa)
+    broadcast(z=z, kappa=c)
     with np.errstate(divide="ignore"):
-        return 1.0 / positive_root(z + surplus, z * c)
+        return 1.0 / _root(z + surplus, z * c)
 
 
 def _aspect(kappa: ArrayLike) -> tuple[Floats, Floats]:
@@ -240,6 +256,7 @@ def _aspect(kappa: ArrayLike) -> tuple[Floats, Floats]:
     return 1.0 / kappa, np.where(np.isinf(kappa), 1.0, (finite - 1.0) / finite)
 
 
+@border(finite=True)
 def attention_moments(
     task_mean: ArrayLike,
     task_moment: ArrayLike,
@@ -305,6 +322,7 @@ def attention_moments(
     return _assemble(moment, powers, scalar("n_context", n_context, open_=True))
 
 
+@border(finite=True)
 def pool_moments(tasks: ArrayLike, *, n_context: float, noise_var: float) -> AttentionMoments:
     """Return the exact moments of linear attention's features for a pool of tasks of any norm.
 
@@ -370,6 +388,7 @@ def _assemble(
     return AttentionMoments(np.column_stack([moment, cross]), gram, label)
 
 
+@border
 def readout_error(gamma: ArrayLike, moments: AttentionMoments) -> float:
     """Return the exact mean squared error of the prediction ``x_query^T gamma v``.
 
@@ -406,7 +425,18 @@ def readout_error(gamma: ArrayLike, moments: AttentionMoments) -> float:
     1.5
     """
     gamma = finite_array("gamma", gamma, ndim=2)
+    moments = _checked(moments)
     if gamma.shape != moments.cross.shape:
         raise ValueError(f"gamma must have shape {moments.cross.shape}, got {gamma.shape}")
     gain = np.sum(gamma * (gamma @ moments.gram - 2.0 * moments.cross))
     return moments.label + float(gain) / len(gamma)
+
+
+def _checked(moments: AttentionMoments) -> AttentionMoments:
+    """Return moments if they are some, all finite and of matching shapes."""
+    moments = instance("moments", moments, AttentionMoments, "make some with attention_moments")
+    cross = finite_array("cross", moments.cross, ndim=2)
+    gram = finite_array("gram", moments.gram, ndim=2)
+    if gram.shape != 2 * (cross.shape[1],):
+        raise ValueError(f"moments must have gram (m, m) for cross (d, m), got {gram.shape}")
+    return AttentionMoments(cross, gram, scalar("label", moments.label, low=-np.inf))

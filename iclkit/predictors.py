@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 
-from iclkit._checks import finite_array, scalar
+from iclkit._checks import border, finite_array, instance, scalar
 from iclkit.features import attention_features
 from iclkit.prompts import TaskPool
 from iclkit.solvers import ridge
@@ -72,6 +72,7 @@ def _answer(weights: Floats, x_query: Floats) -> Floats:
 class Zero:
     """Answers 0: its risk is the variance of a label, ``1 + noise_var``."""
 
+    @border
     def __call__(self, x: ArrayLike, y: ArrayLike, x_query: ArrayLike) -> Floats:
         """Return zeros, (batch,)."""
         return np.zeros(len(_prompt_arrays(x, y, x_query)[0]))
@@ -95,8 +96,9 @@ class ContextRidge:
     penalty: float
 
     def __post_init__(self) -> None:
-        scalar("penalty", self.penalty)
+        object.__setattr__(self, "penalty", scalar("penalty", self.penalty))
 
+    @border
     def __call__(self, x: ArrayLike, y: ArrayLike, x_query: ArrayLike) -> Floats:
         """Return predictions, (batch,); see `Predictor`."""
         x, y, x_query = _prompt_arrays(x, y, x_query)
@@ -124,9 +126,10 @@ class GaussianBayes:
     task_var: float = 1.0
 
     def __post_init__(self) -> None:
-        scalar("noise_var", self.noise_var)
-        scalar("task_var", self.task_var, open_=True)
+        object.__setattr__(self, "noise_var", scalar("noise_var", self.noise_var))
+        object.__setattr__(self, "task_var", scalar("task_var", self.task_var, open_=True))
 
+    @border
     def __call__(self, x: ArrayLike, y: ArrayLike, x_query: ArrayLike) -> Floats:
         """Return predictions, (batch,); see `Predictor`."""
         return ContextRidge(self.noise_var / self.task_var)(x, y, x_query)
@@ -158,8 +161,10 @@ class PoolBayes:
     noise_var: float
 
     def __post_init__(self) -> None:
-        scalar("noise_var", self.noise_var, open_=True)
+        instance("pool", self.pool, TaskPool, "make one with TaskPool(tasks)")
+        object.__setattr__(self, "noise_var", scalar("noise_var", self.noise_var, open_=True))
 
+    @border
     def __call__(self, x: ArrayLike, y: ArrayLike, x_query: ArrayLike) -> Floats:
         """Return predictions, (batch,); see `Predictor`."""
         x, y, x_query = _prompt_arrays(x, y, x_query)
@@ -167,6 +172,7 @@ class PoolBayes:
         return _answer(posterior @ self.pool.tasks, x_query)
 
 
+@border
 def pool_posterior(x: ArrayLike, y: ArrayLike, pool: TaskPool, *, noise_var: float) -> Floats:
     """Return the posterior probability of each task of a pool, given each context.
 
@@ -203,6 +209,7 @@ def pool_posterior(x: ArrayLike, y: ArrayLike, pool: TaskPool, *, noise_var: flo
     """
     x, y = finite_array("x", x, ndim=3), finite_array("y", y, ndim=2)
     noise_var = scalar("noise_var", noise_var, open_=True)
+    pool = instance("pool", pool, TaskPool, "make one with TaskPool(tasks)")
     if x.shape != (*y.shape, pool.dim):
         raise ValueError(
             f"x must have the shape of y and the pool's dimension, {(*y.shape, pool.dim)}, "
@@ -244,6 +251,7 @@ class LinearAttention:
         gamma.flags.writeable = False
         object.__setattr__(self, "gamma", gamma)
 
+    @border
     def __call__(self, x: ArrayLike, y: ArrayLike, x_query: ArrayLike) -> Floats:
         """Return predictions, (batch,); see `Predictor`."""
         x, y, x_query = _prompt_arrays(x, y, x_query)
@@ -252,6 +260,7 @@ class LinearAttention:
         return linear_attention(self.gamma, x_query, attention_features(x, y))
 
 
+@border
 def linear_attention(gamma: Floats, x_query: Floats, v: Floats) -> Floats:
     """Return ``x_query^T gamma v`` for each prompt.
 
@@ -266,6 +275,13 @@ def linear_attention(gamma: Floats, x_query: Floats, v: Floats) -> Floats:
     -------
     (batch,) array
     """
+    gamma, v = finite_array("gamma", gamma, ndim=2), finite_array("v", v, ndim=2)
+    x_query = finite_array("x_query", x_query, ndim=2)
+    if (len(x_query), *gamma.shape) != (len(v), x_query.shape[1], v.shape[1]):
+        raise ValueError(
+            "gamma, x_query, v must have shapes (dim, m), (batch, dim), (batch, m), "
+            f"got {gamma.shape}, {x_query.shape}, {v.shape}"
+        )
     return np.einsum("bm,bm->b", x_query @ gamma, v)
 
 
@@ -293,8 +309,9 @@ class GradientStep:
     step_size: float
 
     def __post_init__(self) -> None:
-        scalar("step_size", self.step_size)
+        object.__setattr__(self, "step_size", scalar("step_size", self.step_size))
 
+    @border
     def __call__(self, x: ArrayLike, y: ArrayLike, x_query: ArrayLike) -> Floats:
         """Return predictions, (batch,); see `Predictor`."""
         x, y, x_query = _prompt_arrays(x, y, x_query)

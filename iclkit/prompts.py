@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from iclkit._checks import count, finite_array, generator, scalar
+from iclkit._checks import border, count, finite_array, generator, scalar, shown
 
 __all__ = [
     "Gaussian",
@@ -95,6 +95,7 @@ class Sphere:
     def __post_init__(self) -> None:
         count("dim", self.dim)
 
+    @border
     def draw(self, n_prompts: int, *, rng: np.random.Generator) -> Floats:
         """Return independent tasks with ``|w|^2 = dim``, (n_prompts, dim)."""
         tasks = Gaussian(self.dim).draw(n_prompts, rng=rng)
@@ -117,6 +118,7 @@ class Gaussian:
     def __post_init__(self) -> None:
         count("dim", self.dim)
 
+    @border
     def draw(self, n_prompts: int, *, rng: np.random.Generator) -> Floats:
         """Return independent standard normal tasks, (n_prompts, dim)."""
         return generator(rng).standard_normal((count("n_prompts", n_prompts), self.dim))
@@ -174,16 +176,19 @@ class TaskPool:
         """Mean of ``w w^T`` over the pool, (dim, dim)."""
         return self.tasks.T @ self.tasks / self.n_tasks
 
+    @border
     def assign(self, n_prompts: int) -> Floats:
         """Return tasks in turn, so that their numbers differ by one at most, (n_prompts, dim)."""
         return self.tasks[np.arange(count("n_prompts", n_prompts)) % self.n_tasks]
 
+    @border
     def draw(self, n_prompts: int, *, rng: np.random.Generator) -> Floats:
         """Return tasks drawn with replacement, (n_prompts, dim)."""
         size = count("n_prompts", n_prompts)
         return self.tasks[generator(rng).integers(self.n_tasks, size=size)]
 
 
+@border
 def sphere_tasks(n_tasks: int, dim: int, *, rng: np.random.Generator) -> TaskPool:
     """Return a pool of independent tasks, uniform on the sphere of radius sqrt(dim).
 
@@ -204,6 +209,7 @@ def sphere_tasks(n_tasks: int, dim: int, *, rng: np.random.Generator) -> TaskPoo
     return TaskPool(Sphere(dim).draw(count("n_tasks", n_tasks), rng=rng))
 
 
+@border
 def gaussian_tasks(n_tasks: int, dim: int, *, rng: np.random.Generator) -> TaskPool:
     """Return a pool of independent tasks from N(0, I).
 
@@ -220,6 +226,7 @@ def gaussian_tasks(n_tasks: int, dim: int, *, rng: np.random.Generator) -> TaskP
     return TaskPool(Gaussian(dim).draw(count("n_tasks", n_tasks), rng=rng))
 
 
+@border
 def sample_query(
     tasks: Floats, *, noise_var: float, rng: np.random.Generator
 ) -> tuple[Floats, Floats]:
@@ -278,13 +285,16 @@ class IsotropicLinear:
     noise_var: float
 
     def __post_init__(self) -> None:
-        scalar("noise_var", self.noise_var)
+        if isinstance(self.prior, type) or not callable(getattr(self.prior, "draw", None)):
+            raise TypeError(f"prior must be a TaskPrior, got {shown(self.prior)}; try Sphere(dim)")
+        object.__setattr__(self, "noise_var", scalar("noise_var", self.noise_var))
 
     @property
     def dim(self) -> int:
         """Token dimension."""
         return self.prior.dim
 
+    @border
     def sample(self, n_prompts: int, n_context: int, *, rng: np.random.Generator) -> Prompts:
         """Return `n_prompts` prompts with `n_context` labelled examples each.
 

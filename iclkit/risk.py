@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iclkit._checks import count, finite_array, same_length
+from iclkit._checks import border, count, finite_array, function_of, generator, same_length, shown
 from iclkit.predictors import Predictor
 from iclkit.prompts import Law
 
@@ -29,6 +29,7 @@ class Estimate(NamedTuple):
     stderr: float = 0.0
 
 
+@border
 def monte_carlo_risk(
     predictor: Predictor,
     law: Law,
@@ -72,20 +73,32 @@ def monte_carlo_risk(
     >>> bool(abs(risk.value - 1.25) < 4 * risk.stderr)
     True
     """
-    n_prompts = count("n_prompts", n_prompts, low=2)
+    n_prompts, rng = count("n_prompts", n_prompts, low=2), generator(rng)
+    predictor = function_of("predictor", predictor)
+    if isinstance(law, type) or not callable(getattr(law, "sample", None)):
+        raise TypeError(f"law must have a method sample, got {shown(law)}; try IsotropicLinear")
     losses = []
     for size in _batches(n_prompts, count("batch", batch)):
         prompts = law.sample(size, n_context, rng=rng)
-        y_hat = predictor(prompts.x, prompts.y, prompts.x_query)
+        y_hat = _predictions(predictor(prompts.x, prompts.y, prompts.x_query), size)
         losses.append((prompts.y_query - y_hat) ** 2)
     loss = np.concatenate(losses)
     return Estimate(float(loss.mean()), float(loss.std(ddof=1) / np.sqrt(n_prompts)))
+
+
+def _predictions(y_hat: ArrayLike, size: int) -> NDArray[np.float64]:
+    """Return predictions if there is one finite number per prompt."""
+    values = finite_array("predictions of predictor", y_hat, ndim=1)
+    if len(values) != size:
+        raise ValueError(f"predictor must return one number per prompt, {size}, got {len(values)}")
+    return values
 
 
 def _batches(total: int, size: int) -> Iterator[int]:
     return (min(size, total - start) for start in range(0, total, size))
 
 
+@border
 def extrapolate(
     dims: ArrayLike, values: ArrayLike, stderrs: ArrayLike, *, order: int = 1
 ) -> Estimate:

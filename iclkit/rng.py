@@ -11,7 +11,7 @@ import json
 
 import numpy as np
 
-from iclkit._checks import count
+from iclkit._checks import count, shown
 
 __all__ = ["stream"]
 
@@ -82,5 +82,5 @@ def _plain_float(part: float) -> float | int:
 
 def _key(key: object) -> str:
     if not isinstance(key, str):
-        raise TypeError(f"keys in a stream's name must be strings, got {key!r}")
+        raise TypeError(f"keys in a stream's name must be strings, got {shown(key)}")
     return key

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import lapack
 from scipy.sparse.linalg import LinearOperator, cg
 
-from iclkit._checks import finite_array, same_length, scalar
+from iclkit._checks import border, choice, finite_array, same_length, scalar
 
 __all__ = ["METHODS", "ConvergenceError", "bilinear_ridge", "min_norm", "ridge"]
 
@@ -37,6 +37,7 @@ class ConvergenceError(RuntimeError):
 # ------------------------------------------------------------------ ridge on a context
 
 
+@border
 def ridge(x: ArrayLike, y: ArrayLike, penalty: float) -> Floats:
     """Return the weights of ridge regression, for one data set or a batch of them.
 
@@ -80,6 +81,7 @@ def ridge(x: ArrayLike, y: ArrayLike, penalty: float) -> Floats:
     return weights.reshape(*x.shape[:-2], x.shape[-1])
 
 
+@border
 def min_norm(x: ArrayLike, y: ArrayLike) -> Floats:
     """Return the least-squares weights of the smallest norm: `ridge` without penalty.
 
@@ -101,7 +103,9 @@ def min_norm(x: ArrayLike, y: ArrayLike) -> Floats:
 
 
 def _regression_data(x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
-    x = finite_array("x", x, ndim=max(np.ndim(x), 2))
+    x = finite_array("x", x, ndim=None)
+    if x.ndim < 2:
+        raise ValueError(f"x must have rows and columns, got shape {x.shape}")
     y = finite_array("y", y, ndim=x.ndim - 1)
     if x.shape[:-1] != y.shape:
         raise ValueError(f"x must have one row per label in y, got {x.shape} and {y.shape}")
@@ -144,6 +148,7 @@ class _Problem(NamedTuple):
         return self.x.shape[1], self.v.shape[1]
 
 
+@border
 def bilinear_ridge(
     x_query: ArrayLike, v: ArrayLike, y: ArrayLike, penalty: float, *, method: str = "auto"
 ) -> Floats:
@@ -202,8 +207,7 @@ def bilinear_ridge(
     array([[0.5]])
     """
     problem = _checked(x_query, v, y, penalty)
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    method = choice("method", method, METHODS)
     return _ROUTES[_choose(problem) if method == "auto" else method](problem)
 
 

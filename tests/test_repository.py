@@ -24,6 +24,7 @@ NOTEBOOKS = [ROOT / "notebooks" / f"{name}.ipynb" for name in notebook_names(ROO
 MODULES = sorted((ROOT / "iclkit").rglob("*.py"))
 # A module imports only modules of lower rank.
 SCIENCE = [
+    "_deprecation",
     "_checks",
     "rng",
     "corpora",
@@ -37,10 +38,31 @@ SCIENCE = [
     "nets",
     "papers",
 ]
-BENCH = ["records", "sweep", "checks", "claims", "kept", "plots", "sources", "runner"]
+BENCH = [
+    "records",
+    "fingerprint",
+    "store",
+    "backends",
+    "batches",
+    "sweep",
+    "checks",
+    "claims",
+    "kept",
+    "plots",
+    "sources",
+    "alone",
+    "memory",
+    "cache",
+    "quiet",
+    "origin",
+    "runner",
+    "drift",
+    "seeds",
+]
 SITE = [
     "selfchecks",
     "links",
+    "swept",
     "pages",
     "history",
     "frontmatter",
@@ -50,6 +72,7 @@ SITE = [
     "offline",
     "cards",
     "health",
+    "benchmarks",
     "catalogue",
     "slices",
     "provenance",
@@ -85,7 +108,7 @@ CLASSROOM = [
 ]
 # The classroom knows the science; the book's pages offer what the classroom hands out.
 ABOVE = {("classroom", "science"), ("site", "classroom")}
-NEUTRAL = {"rng"}  # streams know neither prompts nor tables
+NEUTRAL = {"rng", "_deprecation"}  # they know neither prompts nor tables
 GLUED = re.compile(r"\{glue:[a-z]*\}`[a-z]\w*(:\+?[.,\d]*[a-z])?`")
 BINARY = {ROOT / "book/_static/math.woff2"}  # the font of the formulas
 MAX_CELL_LINES = 30

@@ -1,15 +1,19 @@
 """The one door: each thing that can go wrong before the work starts ends in one clear line."""
 
 import collections
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import pytest
 
 import run
 from iclkit.site import printing
+from tests import faulty
 
 Usage = collections.namedtuple("Usage", "total used free")
 
@@ -19,6 +23,7 @@ def bare_copy(tmp_path, root, monkeypatch):
     """The door and what it reads, in a folder without environment."""
     for name in ("run.py", "pyproject.toml", "constraints.txt", "data-packages.txt"):
         shutil.copy(root / name, tmp_path / name)
+    shutil.copytree(root / "hashes", tmp_path / "hashes")
     for name, value in run_places(tmp_path).items():
         monkeypatch.setattr(run, name, value)
     return tmp_path
@@ -32,12 +37,21 @@ def run_places(place):
         "BIN": venv / "bin",
         "STAMP": venv / "made-from",
         "LOG": place / ".venv-install.log",
+        "PROJECT": place / "pyproject.toml",
         "LOCK": place / "constraints.txt",
+        "HASHES": place / "hashes",
         "DATA": place / "data-packages.txt",
         "DATA_STAMP": venv / "data-from",
         "BROWSER_LOG": venv / "browser-install.log",
         "SANDBOX_LOG": venv / "sandbox-install.log",
     }
+
+
+def stamped(place):
+    """Lay out what tells a made environment: the stamp and a Python."""
+    (place / ".venv" / "bin").mkdir(parents=True)
+    program(place / ".venv" / "bin", "python")
+    (place / ".venv" / "made-from").write_text(run.fingerprint())
 
 
 @pytest.mark.parametrize("argv", [[], ["--help"], ["help"]])
@@ -105,8 +119,7 @@ def test_no_network(bare_copy):
 
 
 def test_made_environment_is_not_made_again(bare_copy, monkeypatch):
-    (bare_copy / ".venv").mkdir()
-    (bare_copy / ".venv" / "made-from").write_text(run.fingerprint())
+    stamped(bare_copy)
     (bare_copy / ".venv" / "data-from").write_text((bare_copy / "data-packages.txt").read_text())
     monkeypatch.setattr(run, "make_venv", lambda: pytest.fail("made again"))
     monkeypatch.setattr(run, "pip_install", lambda _: pytest.fail("installed again"))
@@ -114,8 +127,7 @@ def test_made_environment_is_not_made_again(bare_copy, monkeypatch):
 
 
 def test_missing_data_packages_stop_nothing(bare_copy, monkeypatch, capsys):
-    (bare_copy / ".venv").mkdir()
-    (bare_copy / ".venv" / "made-from").write_text(run.fingerprint())
+    stamped(bare_copy)
     monkeypatch.setattr(run, "pip_install", lambda _: "installation stopped: no such package")
     assert run.prepare() is None
     printed = capsys.readouterr().err
@@ -125,8 +137,7 @@ def test_missing_data_packages_stop_nothing(bare_copy, monkeypatch, capsys):
 
 
 def test_changed_lock_makes_it_again(bare_copy, monkeypatch):
-    (bare_copy / ".venv").mkdir()
-    (bare_copy / ".venv" / "made-from").write_text(run.fingerprint())
+    stamped(bare_copy)
     (bare_copy / "constraints.txt").write_text("numpy==2.4.6\n")
     monkeypatch.setattr(run, "make_venv", lambda: "asked to make it")
     assert run.prepare() == "asked to make it"
@@ -301,3 +312,181 @@ def test_only_the_tests_look_for_bubblewrap(bare_copy, monkeypatch, command, ask
     monkeypatch.setattr(run, "hand_over", lambda *_: 0)
     assert run.main([command]) == 0
     assert bool(looked) == asked
+
+
+# ------------------------------------------------------------------ damage
+
+
+def with_data(place):
+    stamped(place)
+    (place / ".venv" / "data-from").write_text((place / "data-packages.txt").read_text())
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The steps that would make an environment, which are only noted."""
+    steps = []
+    monkeypatch.setattr(run, "make_venv", lambda: steps.append("venv"))
+    monkeypatch.setattr(run, "install", lambda: steps.append("install"))
+    monkeypatch.setattr(run, "prepare_data", lambda: None)
+    return steps
+
+
+def cut_stamp(place):
+    (place / ".venv/made-from").write_text(run.fingerprint()[:-1])
+
+
+def garbage_stamp(place):
+    (place / ".venv/made-from").write_bytes(b"\xff\xfe\x00")
+
+
+def folder_stamp(place):
+    (place / ".venv/made-from").unlink()
+    (place / ".venv/made-from").mkdir()
+
+
+def no_python(place):
+    (place / ".venv/bin/python").unlink()
+
+
+def dangling_python(place):
+    no_python(place)
+    (place / ".venv/bin/python").symlink_to(place / "gone")
+
+
+@pytest.mark.parametrize("damage", [cut_stamp, garbage_stamp, folder_stamp])
+def test_damaged_stamp_makes_the_environment_again(bare_copy, asked, damage, monkeypatch):
+    with_data(bare_copy)
+    assert run.prepare_alone() is None
+    assert asked == []
+    damage(bare_copy)
+    monkeypatch.setattr(run, "make_venv", lambda: asked.append("venv") or "as far as that")
+    assert run.prepare_alone() == "as far as that"
+    assert asked == ["venv"]
+
+
+@pytest.mark.parametrize("damage", [no_python, dangling_python])
+def test_environment_without_python_is_made_again(bare_copy, asked, damage):
+    with_data(bare_copy)
+    damage(bare_copy)
+    assert run.prepare_alone() is None
+    assert asked == ["venv", "install"]
+
+
+@pytest.mark.parametrize("damage", [garbage_stamp, folder_stamp, dangling_python])
+def test_what_a_killed_set_up_left_is_cleared_for_real(bare_copy, monkeypatch, damage):
+    with_data(bare_copy)
+    damage(bare_copy)
+    monkeypatch.setattr(run, "install", lambda: None)
+    monkeypatch.setattr(run, "prepare_data", lambda: None)
+    monkeypatch.setattr(run, "VENV_OPTIONS", ["--clear", "--without-pip"])
+    assert run.prepare_alone() is None
+    assert run.is_made()
+    assert not (bare_copy / ".venv/data-from").exists()
+
+
+def test_file_in_the_place_of_the_environment(bare_copy, monkeypatch, capsys):
+    (bare_copy / ".venv").touch()
+    assert run.main(["test"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1].startswith("run.py: cannot make ")
+    assert not [line for line in said if "Traceback" in line]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("pyproject.toml", b"\xff"), ("pyproject.toml", b"[project"), ("constraints.txt", b"\xff")],
+)
+def test_damaged_file_of_the_project(bare_copy, asked, capsys, name, content):
+    (bare_copy / name).write_bytes(content)
+    assert run.main(["test"]) == 2
+    said = capsys.readouterr().err
+    assert (asked, said.count("\n")) == ([], 1)
+    assert "pyproject.toml or constraints.txt is damaged: " in said
+
+
+def test_missing_file_of_the_project(bare_copy, asked, capsys):
+    (bare_copy / "constraints.txt").unlink()
+    assert run.main(["test"]) == 2
+    assert "No such file or directory" in capsys.readouterr().err
+
+
+def test_folder_in_the_place_of_the_lock(bare_copy, asked, capsys):
+    (bare_copy / ".venv.lock").mkdir()
+    assert run.main(["test"]) == 2
+    said = capsys.readouterr().err
+    assert (asked, said.count("\n")) == ([], 1)
+    assert said.startswith("run.py: cannot make .venv: ")
+    assert ".venv.lock" in said
+
+
+def test_made_environment_needs_no_lock_and_no_write(bare_copy, asked, monkeypatch):
+    stamped(bare_copy)
+    (bare_copy / ".venv.lock").mkdir()
+    real = os.access
+    monkeypatch.setattr(run.os, "access", lambda p, how: p != str(bare_copy) and real(p, how))
+    assert run.prepare_alone() is None
+    assert asked == []
+
+
+def test_second_call_says_that_it_waits(bare_copy, asked, capsys):
+    (bare_copy / ".venv").mkdir()
+    with (bare_copy / ".venv.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        threading.Timer(0.3, held.close).start()
+        assert run.prepare_alone() is None
+    assert "run.py: waiting for another run.py, which makes .venv ...\n" in capsys.readouterr().err
+    assert asked == ["venv", "install"]
+
+
+def test_program_missing_from_the_environment(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(run, "environment", lambda: {"PATH": str(tmp_path)})
+    monkeypatch.chdir(tmp_path)
+    assert run.prepared("ledger", []) == 2
+    said = capsys.readouterr().err
+    assert said == "run.py: iclkit is not in .venv; if .venv is damaged, delete it and run again\n"
+
+
+def test_program_of_an_interpreter_that_is_gone(monkeypatch, tmp_path, capsys):
+    """As after moving the repository, or an update of the system's Python."""
+    monkeypatch.setattr(run, "environment", lambda: {"PATH": str(tmp_path)})
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "iclkit").write_text(f"#!{tmp_path}/gone\n")
+    (tmp_path / "iclkit").chmod(0o755)
+    assert run.prepared("ledger", []) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "if .venv is damaged, delete it and run again" in said
+
+
+def test_no_variable_that_python_reads_is_handed_on(monkeypatch):
+    for name in ("PYTHONPATH", "PYTHONOPTIMIZE", "PYTHONSTARTUP", "PYTHONWARNINGS"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    assert [k for k in run.environment() if k.startswith("PYTHON") and k not in run.HARMLESS] == []
+    assert run.environment()["PYTHONUNBUFFERED"] == "1"
+
+
+REMEMBERING = """from hypothesis import given, strategies
+
+import run
+
+
+@given(strategies.integers())
+def test_one(number):
+    assert run
+"""
+
+
+def test_tests_run_in_a_checkout_that_cannot_be_written(root, tmp_path):
+    shutil.copy(root / "pyproject.toml", tmp_path)
+    shutil.copy(root / "run.py", tmp_path)
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/test_one.py").write_text(REMEMBERING)
+    code = "import os, run; os.execvpe('pytest', ['pytest', '-q', 'tests'], run.environment())"
+    frozen = faulty.bwrap("--ro-bind", str(tmp_path), str(tmp_path))
+    env = dict(os.environ, PATH=str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"])
+    call = [*frozen, sys.executable, "-c", code]
+    done = subprocess.run(call, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout

@@ -3,14 +3,21 @@
 "use strict";
 
 document.addEventListener("DOMContentLoaded", () => {
-  const SCROLLS = "pre, .cell_output > .output, div.math, .table-scroll, .pst-scrollable-table-container";
+  const SCROLLS = "pre, .cell_output > .output, div.math, span.math > math, .table-scroll, " +
+    ".pst-scrollable-table-container";
 
-  // A box that scrolls can be reached by keyboard, and only then. Boxes on the page are asked in idle
-  // moments; those not laid out yet ask for themselves, by their change of size, when they are.
+  // A box that scrolls can be reached by keyboard, and only then; it shows where there is more. Boxes
+  // on the page are asked in idle moments; those not laid out yet ask for themselves, by their change
+  // of size, when they are.
   const ask = (box) => {
-    if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
+    const hidden = box.scrollWidth - box.clientWidth;
+    if (hidden > 1) box.tabIndex = 0;
     else box.removeAttribute("tabindex");
+    box.toggleAttribute("data-more", hidden > 1 && hidden - box.scrollLeft > 1);
   };
+  document.addEventListener("scroll", ({ target }) => {
+    if (target !== document && target.hasAttribute("tabindex") && target.matches(SCROLLS)) ask(target);
+  }, { capture: true, passive: true });
   const idle = window.requestIdleCallback ||
     ((work) => setTimeout(() => work({ timeRemaining: () => 9 }), 50));
   const laidOut = (box) => !box.checkVisibility || box.checkVisibility({ contentVisibilityAuto: true });

@@ -432,7 +432,10 @@ def load_claims(path: Path | None = None) -> tuple[Claim, ...]:
 
 def not_claimed(notebook: str, path: Path | None = None) -> tuple[str, ...]:
     """Return the sentences that readers often infer and the notebook's paper does not say."""
-    return tuple(_read(path).get(_NOT_CLAIMED, {}).get(notebook, ()))
+    table = _read(path).get(_NOT_CLAIMED, {})
+    if not isinstance(table, Mapping):
+        raise ValueError(f"{_NOT_CLAIMED} must be a table of lists of sentences, got {table!r}")
+    return tuple(table.get(notebook, ()))
 
 
 def profile_slice(notebook: str, profile: str, path: Path | None = None) -> str:
@@ -516,10 +519,15 @@ def merge(rows: Iterable[Row], *, path: Path | None = None) -> list[Entry]:
 
 def _read(path: Path | None) -> dict[str, Any]:
     source = files("iclkit") / "data" / "claims.toml" if path is None else path
-    return tomllib.loads(source.read_text(encoding="utf-8"))
+    try:
+        return tomllib.loads(source.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{source.name} cannot be read: {error}; restore it") from error
 
 
 def _claim(name: str, table: Mapping[str, Any]) -> Claim:
+    if not isinstance(table, Mapping):
+        raise ValueError(f"claim {name}: must be a table, got {table!r}")
     try:
         return Claim(id=name, **table)
     except TypeError as error:
@@ -528,6 +536,10 @@ def _claim(name: str, table: Mapping[str, Any]) -> Claim:
 
 def _claim_problem(claim: Claim) -> str | None:
     """Return the first thing that is wrong with the claim, or None."""
+    others = {f.name: getattr(claim, f.name) for f in fields(claim) if f.name != "tolerance"}
+    for name, value in others.items():
+        if not isinstance(value, str) and (name, value) != ("check", None):
+            return f"{name} must be text, got {value!r}"
     tests = {
         f"origin must be one of {_ORIGINS}, got {claim.origin!r}": claim.origin not in _ORIGINS,
         "text, source and notebook must not be empty": not all(

@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from iclkit.bench.claims import Row, collect
+from iclkit.bench.claims import LedgerError, Row, collect
 from iclkit.bench.records import FIGURE_MIME
 
 __all__ = ["PROFILE", "KeptRun", "keep", "kept_points", "kept_runs"]
@@ -58,8 +58,7 @@ def kept_points(figure: str, profile: str, table: str | None = None) -> pd.DataF
 
 def kept_runs() -> list[KeptRun]:
     """Return every kept run, in the order of the notebooks."""
-    records = [json.loads((f / "run.json").read_text(encoding="utf-8")) for f in _folders()]
-    return [KeptRun(r["manifest"], tuple(Row.from_json(row) for row in r["rows"])) for r in records]
+    return [_read(folder) for folder in _folders()]
 
 
 def keep(manifest: Mapping[str, Any], executed: Mapping[str, Any], root: Path) -> Path:
@@ -88,20 +87,45 @@ def keep(manifest: Mapping[str, Any], executed: Mapping[str, Any], root: Path) -
         raise ValueError(f"{name} ran from uncommitted sources; commit them and run it again")
     rows, simulated = collect(name, executed, profile=PROFILE), list(_simulated(executed))
     folder = root / "iclkit" / "data" / PROFILE / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    new = folder.with_name(f".{name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
     for figure, points in simulated:
-        points.to_csv(folder / f"{figure}.csv", index=False, lineterminator="\n")
+        points.to_csv(new / f"{figure}.csv", index=False, lineterminator="\n")
     record = {"manifest": dict(manifest), "rows": [row.to_json() for row in rows]}
-    (folder / "run.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    (new / "run.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    _swap(new, folder)
     return folder
+
+
+def _read(folder: Traversable) -> KeptRun:
+    """Return the run that a folder keeps."""
+    try:
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        return KeptRun(record["manifest"], tuple(Row.from_json(row) for row in record["rows"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, LedgerError) as error:
+        line = f"data/{PROFILE}/{folder.name}/run.json is damaged: {error!r}; restore the folder"
+        raise ValueError(line) from error
+
+
+def _swap(new: Path, place: Path) -> None:
+    """Put a whole folder in the place of another, which stays until then."""
+    old = place.with_name(f".{place.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if place.exists():
+        place.rename(old)
+    new.rename(place)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _folders() -> list[Traversable]:
     place = resources.files("iclkit") / "data" / PROFILE
     if not place.is_dir():
         return []
-    return sorted((f for f in place.iterdir() if f.is_dir()), key=lambda folder: folder.name)
+    return sorted(
+        (f for f in place.iterdir() if f.is_dir() and f.name[0] != "."),
+        key=lambda folder: folder.name,
+    )
 
 
 def _simulated(executed: Mapping[str, Any]) -> Iterator[tuple[str, pd.DataFrame]]:

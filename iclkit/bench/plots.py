@@ -526,9 +526,16 @@ def _scales(axes: Axes, *, logx: bool, logy: bool, ylim: tuple[float, float] | N
         axes.set_yscale("log")
     for axis, log in ((axes.xaxis, logx), (axes.yaxis, logy)):
         if log:  # below one decade the minor ticks are named, shortly: 0.4, not 4 x 10^-1
-            axis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.3)))
+            axis.set_minor_formatter(_PlainNumbers(minor_thresholds=(1, 0.3)))
     if ylim is not None:
         axes.set_ylim(*ylim)
+
+
+class _PlainNumbers(LogFormatter):
+    """Names the ticks that `LogFormatter` chooses, 0.4 where that writes 4e-01."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
 
 
 def _hue_handles(

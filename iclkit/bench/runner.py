@@ -1,17 +1,17 @@
 """Run notebooks with papermill: checked parameters, budgets, a cache, a manifest per run.
 
 A run happens in a process of its own, in an empty folder, and its result moves into the cache
-only when it is whole. A failing cell, a dead kernel, a time-out or a warning ends in a `RunError`
-that names notebook, cell and cause; the partial copy is kept in ``_build/failed``.
+only when it is whole. A failing cell, a dead kernel, a time-out, a full disk or a warning ends in
+a `RunError` that names notebook, cell and cause; the partial copy is kept in ``_build/failed``.
+Nothing that the user's shell or settings say can change what a run computes.
 """
 
 import ast
 import contextlib
 import json
-import os
-import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,24 +25,37 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import psutil
 from tqdm import tqdm
 
-from iclkit.bench import claims
-from iclkit.bench.sources import cache_key, installed_version
+from iclkit.bench import claims, memory
+from iclkit.bench.cache import (
+    DamagedError,
+    Manifest,
+    Run,
+    RunError,
+    end_family,
+    end_orphans,
+    load_run,
+    read_notebook,
+    remove_leftovers,
+    store_run,
+)
+from iclkit.bench.origin import commit, machine, versions
+from iclkit.bench.quiet import environment, private_folder
+from iclkit.bench.sources import cache_key, code_cells, imported_sources
 
 __all__ = ["BUDGETS", "Budget", "Manifest", "Run", "RunError", "notebook_names", "run_notebooks"]
 
 PARAMETERS = {"profile", "seed"}
-REPORTED = ("numpy", "scipy", "torch", "pandas", "matplotlib", "papermill")
 ADDED = {"injected-parameters", "papermill-error-cell-tag"}  # cells that papermill puts in
 PARSING = threading.Lock()  # two threads that parse at once can break CPython 3.11's parser
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+MEMORY_ERROR = re.compile(
+    r": (_?\w*MemoryError|TerminatedWorkerError|RuntimeError.*can't allocate)"
+)
+PROBE_BYTES = 1 << 16
+STORE = "ICLKIT_STORE"  # where sweeps keep finished cells
 STARTED = re.compile(r"Executing Cell (\d+)-")
-
-
-class RunError(RuntimeError):
-    """A notebook did not end well; the message names notebook, cell and cause."""
 
 
 class StoppedError(Exception):
@@ -59,38 +72,18 @@ class Budget:
         Wall time of one run.
     memory_gb : float
         Resident memory of the kernel and its workers together; more ends the run.
+    peak_gb : float
+        The memory that the largest notebook was measured to take, rounded up. Where less is free
+        fewer notebooks run at once; one that takes more is reported.
     """
 
     seconds: float
     memory_gb: float = 6.0
+    peak_gb: float = 2.0
 
 
-BUDGETS = dict(zip(claims.PROFILES, (Budget(90), Budget(600), Budget(12 * 3600, 20)), strict=True))
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """Where a result comes from: enough to rerun it and to judge it."""
-
-    notebook: str
-    key: str
-    profile: str
-    seed: int
-    commit: str
-    date: str
-    seconds: float
-    peak_memory_mb: float
-    machine: str
-    versions: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One executed notebook: its copy in the cache, its manifest, and whether it ran just now."""
-
-    path: Path
-    manifest: Manifest
-    fresh: bool
+SIZES = (Budget(90, peak_gb=1.5), Budget(600), Budget(12 * 3600, 20, peak_gb=4.0))
+BUDGETS = dict(zip(claims.PROFILES, SIZES, strict=True))
 
 
 def notebook_names(root: Path) -> list[str]:
@@ -104,9 +97,11 @@ def run_notebooks(
     root: Path,
     profile: str = "book",
     seed: int = 0,
+    threads: int = 1,
     jobs: int = 2,
     budget: Budget | None = None,
     report: Callable[[str], object] = str,
+    failed: Callable[[str, RunError], object] | None = None,
 ) -> list[Run]:
     """Return the runs of the named notebooks, executing those that the cache does not hold.
 
@@ -120,37 +115,44 @@ def run_notebooks(
         Sizes to run at.
     seed : int
         The one seed of the run, at least 0.
+    threads : int
+        Threads of the linear algebra in each notebook, at least 1.
     jobs : int
         Notebooks at once.
     budget : Budget, optional
         Overrides the profile's.
     report : callable
         Receives one line per notebook and event.
+    failed : callable, optional
+        Receives the name and the error of each notebook that did not end well; the others then go
+        on, and the runs returned are those that did.
 
     Raises
     ------
     ValueError
-        For an unknown notebook or profile or a negative seed.
+        For an unknown notebook or profile, a negative seed or no thread.
     RunError
-        When a notebook did not end well.
+        When a notebook did not end well and nobody asked to be told.
     """
     names = list(names)
-    check_request(names, profile, seed, root)
+    check_request(names, profile, seed, root, threads)
     budget = budget or BUDGETS[profile]
-    tasks = [Task(name, profile, seed, root, budget, report, threading.Event()) for name in names]
+    jobs = fitting(jobs, budget, profile, report)
+    about = (profile, seed, root, budget, report)
+    tasks = [Task(name, *about, threading.Event(), threads) for name in names]
     with ThreadPoolExecutor(max(1, jobs)) as pool:
-        futures = [pool.submit(task.run) for task in tasks]
+        futures = {pool.submit(task.run): task.name for task in tasks}
         try:
-            wait_for_all(futures)
+            wait_for_all(futures, failed)
         finally:
             for task in tasks:
                 task.stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
-    return [future.result() for future in futures]
+    return [future.result() for future in futures if future.exception() is None]
 
 
-def check_request(names: list[str], profile: str, seed: int, root: Path) -> None:
-    """Raise ValueError for a notebook, profile or seed that cannot be run."""
+def check_request(names: list[str], profile: str, seed: int, root: Path, threads: int = 1) -> None:
+    """Raise ValueError for a notebook, profile, seed or thread count that cannot be run."""
     known = notebook_names(root)
     for name in names:
         if name not in known:
@@ -159,15 +161,33 @@ def check_request(names: list[str], profile: str, seed: int, root: Path) -> None
         raise ValueError(f"profile must be one of {', '.join(BUDGETS)}, got {profile}")
     if seed < 0:
         raise ValueError(f"seed must be >= 0, got {seed}")
+    if threads < 1:
+        raise ValueError(f"threads must be >= 1, got {threads}")
 
 
-def wait_for_all(futures: list[Future[Run]]) -> None:
-    """Wait for the runs; raise the first failure, after which the others are stopped."""
+def fitting(jobs: int, budget: Budget, profile: str, report: Callable[[str], object]) -> int:
+    """Return how many notebooks run at once in the memory that is free; tell of a shortage."""
+    free = memory.free_gb()
+    fit = memory.fitting_jobs(jobs, budget.peak_gb, free)
+    if fit < jobs or free < budget.peak_gb:
+        takes = f"a notebook at {profile} takes up to {budget.peak_gb} GB"
+        report(f"memory: {free:.1f} GB are free and {takes}; {fit} at once")
+    return fit
+
+
+def wait_for_all(
+    futures: dict[Future[Run], str], failed: Callable[[str, RunError], object] | None = None
+) -> None:
+    """Wait for the runs; tell of each that fails, or raise the first, which stops the others."""
     pending = set(futures)
     while pending:
         done, pending = wait(pending, timeout=1.0, return_when=FIRST_COMPLETED)
         for future in done:
-            future.result()
+            error = future.exception()
+            if failed and isinstance(error, RunError):
+                failed(futures[future], error)
+            else:
+                future.result()
 
 
 @dataclass(frozen=True)
@@ -181,6 +201,7 @@ class Task:
     budget: Budget
     report: Callable[[str], object]
     stop: threading.Event
+    threads: int = 1
 
     @property
     def source(self) -> Path:
@@ -197,23 +218,37 @@ class Task:
         """What papermill injects."""
         return {"profile": self.profile, "seed": self.seed}
 
+    @property
+    def request(self) -> dict[str, Any]:
+        """What tells this run from others of the notebook; one thread is not worth a word."""
+        return self.parameters | ({} if self.threads == 1 else {"threads": self.threads})
+
     def run(self) -> Run:
         """Return the finished run, from the cache where it is there."""
         key = self.key(self.notebook)
         cached = self.root / "_build" / "cache" / f"{self.name}-{self.profile}-{key}.ipynb"
-        run = load_run(cached)
+        run = self.kept_run(cached, key)
         if run:
             self.report(f"{self.name}: unchanged ({self.profile}, seed {self.seed})")
             return run
         self.report(f"{self.name}: running ({self.profile}, seed {self.seed}) ...")
         return self.execute(cached, key)
 
+    def kept_run(self, cached: Path, key: str) -> Run | None:
+        """Return the run that the cache holds, or None, telling of a damaged one."""
+        asked = self.parameters | {"notebook": self.name, "key": key}
+        try:
+            return load_run(cached, asked)
+        except DamagedError as error:
+            self.report(f"{self.name}: the kept run is damaged, {error}; it is not used")
+        return None
+
     def key(self, notebook: dict[str, Any]) -> str:
         """Return the key of a run of `notebook` with the sources as they are now."""
         try:
             with PARSING:
                 check_parameters(self.name, notebook)
-                return cache_key(self.name, notebook, self.parameters, self.root)
+                return cache_key(self.name, notebook, self.request, self.root)
         except SyntaxError as error:
             where = f"{self.name}: {error.filename}, line {error.lineno}"
             raise RunError(f"{where}: {error.msg}") from error
@@ -222,20 +257,29 @@ class Task:
         """Run the notebook in an empty folder and move the result into the cache."""
         cached.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(cached.parent)
-        with tempfile.TemporaryDirectory(dir=cached.parent, prefix=f"run-{os.getpid()}-") as folder:
-            place = Path(folder)
-            usage = self.watch(place)
+        self.forget_bytecode()
+        finished = self.root / "_build" / "store" / cached.stem  # its sweeps' cells, if stopped
+        with private_folder(cached.parent) as place:
+            usage = self.watch(place, finished)
             output = place / "out.ipynb"
             problem = usage.problem or self.problem_in(output, usage) or self.changed_since(key)
             if problem:
-                raise RunError(f"{problem}{self.keep(output)}")
-            manifest = self.manifest(key, usage)
-            (place / "out.json").write_text(json.dumps(asdict(manifest), indent=1))
-            (place / "out.json").replace(cached.with_suffix(".json"))
-            output.replace(cached)
-        self.report(f"{self.name}: {describe(manifest)}")
+                raise RunError(f"{problem}{self.keep(output, self.manifest(key, usage))}")
+            run = store_run(output, self.manifest(key, usage), cached)
+        shutil.rmtree(finished, ignore_errors=True)
+        self.report(f"{self.name}: {describe(run.manifest)}")
         self.warn_if_slow(usage.seconds)
-        return Run(cached, manifest, fresh=True)
+        self.warn_if_large(usage.peak_mb)
+        return run
+
+    def forget_bytecode(self) -> None:
+        """Delete the compiled sources, which Python tells from newer ones by second and size."""
+        with PARSING:
+            files = imported_sources("\n".join(code_cells(self.notebook)), self.root)
+        for path in files:
+            for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
+                with contextlib.suppress(OSError):
+                    compiled.unlink()
 
     def changed_since(self, key: str) -> str | None:
         """Return the words for a source edited during the run, or None: nobody knows what ran."""
@@ -243,7 +287,7 @@ class Task:
             return None
         return f"{self.name}: a source changed while it ran; run it again"
 
-    def watch(self, place: Path) -> "Usage":
+    def watch(self, place: Path, store: Path) -> "Usage":
         """Start papermill and follow it to its end, its budget or the stop flag."""
         with (place / "log").open("w") as log:
             process = subprocess.Popen(
@@ -251,7 +295,7 @@ class Task:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=environment(place, self.root),
+                env=environment(place, self.root, self.threads) | {STORE: str(store)},
                 cwd=place,
                 start_new_session=True,
             )
@@ -259,6 +303,7 @@ class Task:
                 return self.follow(process, place / "log")
             finally:
                 end_tree(process)
+                end_orphans(place)
 
     def follow(self, process: "subprocess.Popen[bytes]", log: Path) -> "Usage":
         """Return time, peak memory and the reason of an early end; show progress on a terminal."""
@@ -268,7 +313,7 @@ class Task:
                 if self.stop.is_set():
                     raise StoppedError
                 time.sleep(0.1)
-                peak = max(peak, memory_mb(process.pid))
+                peak = max(peak, memory.used_mb(process.pid))
                 problem = self.over_budget(time.monotonic() - start, peak, log)
                 bar.update(cells_begun(log) - bar.n)
         return Usage(time.monotonic() - start, peak, process.poll(), log, problem)
@@ -315,14 +360,33 @@ class Task:
     def problem_in(self, output: Path, usage: "Usage") -> str | None:
         """Return what is wrong with an ended run, or None."""
         if not output.exists():
-            return (
-                f"{self.name}: papermill did not start (exit code {usage.code}): {usage.last_line}"
-            )
-        executed = read_notebook(output)
+            why = usage.disk_problem or usage.last_line
+            return f"{self.name}: papermill did not start (exit code {usage.code}): {why}"
+        try:
+            executed = read_notebook(output)
+        except RunError:  # half-written
+            return self.broken_off(usage)
         problem = error_in(self.name, executed) or warning_in(self.name, executed)
+        if problem and MEMORY_ERROR.search(problem.partition("\n")[0]):
+            return f"{problem.partition(chr(10))[0]}; {self.need}"
         if problem is None and usage.code:
-            return f"{self.cell_begun(usage.log)}: {usage.last_line} (exit code {usage.code})"
+            return self.broken_off(usage)
         return problem or skipped_in(self.name, executed) or self.ledger_problem(executed)
+
+    def broken_off(self, usage: "Usage") -> str:
+        """Return where and why papermill ended before the notebook did."""
+        where = self.cell_begun(usage.log)
+        if usage.disk_problem:
+            return f"{where}: {usage.disk_problem}"
+        if usage.killed:
+            return f"{where}: its process was killed, by hand or for want of memory; {self.need}"
+        return f"{where}: {usage.last_line} (exit code {usage.code})"
+
+    @property
+    def need(self) -> str:
+        """The words that say what memory is needed and what is free."""
+        takes = f"profile {self.profile} takes up to {self.budget.peak_gb} GB a notebook"
+        return f"{takes}, {memory.free_gb():.1f} GB are free; make room or use --jobs 1"
 
     def ledger_problem(self, executed: dict[str, Any]) -> str | None:
         """Return why the executed notebook's claims are not in order, or None."""
@@ -333,13 +397,17 @@ class Task:
             return f"{self.name}: {error}"
         return None
 
-    def keep(self, output: Path) -> str:
-        """Move a partial copy to ``_build/failed`` and return the words that say so."""
+    def keep(self, output: Path, manifest: Manifest) -> str:
+        """Move a partial copy to ``_build/failed``, its manifest beside it; return words for it."""
         if not output.exists():
             return ""
         kept = self.root / "_build" / "failed" / f"{self.name}.ipynb"
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        output.replace(kept)
+        try:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            output.replace(kept)
+            kept.with_suffix(".json").write_text(json.dumps(asdict(manifest), indent=1))
+        except OSError as error:
+            return f"\n  partial output not kept: {error.strerror}"
         return f"\n  partial output: {kept.relative_to(self.root)}"
 
     def manifest(self, key: str, usage: "Usage") -> Manifest:
@@ -355,6 +423,7 @@ class Task:
             peak_memory_mb=round(usage.peak_mb),
             machine=machine(),
             versions=versions(),
+            threads=self.threads,
         )
 
     def warn_if_slow(self, seconds: float) -> None:
@@ -363,6 +432,12 @@ class Task:
             self.report(
                 f"{self.name}: slow, {seconds:.0f} s for a budget of {self.budget.seconds} s"
             )
+
+    def warn_if_large(self, peak_mb: float) -> None:
+        """Report a run that took more memory than its profile is said to take."""
+        if peak_mb > 1000 * self.budget.peak_gb:
+            taken, stated = peak_mb / 1000, self.budget.peak_gb
+            self.report(f"{self.name}: large, {taken:.1f} GB where {stated} GB are stated")
 
 
 @dataclass(frozen=True)
@@ -381,15 +456,21 @@ class Usage:
         lines = self.log.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else "no message"
 
+    @property
+    def killed(self) -> bool:
+        """Whether the kernel or papermill itself was ended from outside."""
+        return self.code == -signal.SIGKILL or "DeadKernelError" in self.last_line
 
-def read_notebook(path: Path) -> dict[str, Any]:
-    """Return a notebook as parsed JSON; raise RunError with one line when it is none."""
-    try:
-        notebook: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        notebook["cells"][0]["source"]
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise RunError(f"{path.name} is not a readable notebook: {error!r}") from error
-    return notebook
+    @property
+    def disk_problem(self) -> str | None:
+        """Why a file cannot be written beside the log, such as a full disk, or None."""
+        try:
+            with tempfile.TemporaryFile(dir=self.log.parent) as probe:
+                probe.write(bytes(PROBE_BYTES))
+                probe.flush()
+        except OSError as error:
+            return f"cannot write into _build: {error.strerror}; mend that and run it again"
+        return None
 
 
 def check_parameters(name: str, notebook: dict[str, Any]) -> None:
@@ -404,56 +485,11 @@ def check_parameters(name: str, notebook: dict[str, Any]) -> None:
         raise RunError(f"{name}: the parameters cell must assign profile and seed, has {assigned}")
 
 
-def load_run(cached: Path) -> Run | None:
-    """Return a run from the cache, or None when it is missing or damaged."""
-    try:
-        manifest = Manifest(**json.loads(cached.with_suffix(".json").read_text()))
-        read_notebook(cached)
-    except (OSError, ValueError, TypeError, RunError):
-        return None
-    return Run(cached, manifest, fresh=False)
-
-
-def remove_leftovers(cache: Path) -> None:
-    """Delete the folders of runs whose process was killed before it could."""
-    for folder in cache.glob("run-*-*"):
-        if not psutil.pid_exists(int(folder.name.split("-")[1])):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def environment(place: Path, root: Path) -> dict[str, str]:
-    """Return the variables of a run: its own Jupyter folders, one thread, this repository."""
-    own = {name: str(place / name.lower()) for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR")}
-    threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    fixed = {"PYTHONHASHSEED": "0", "PYTHONPATH": str(root), "JUPYTER_PREFER_ENV_PATH": "1"}
-    kept = {"ICLKIT_CACHE": str(root / "_build" / "corpora")}
-    return os.environ | own | dict.fromkeys(threads, "1") | fixed | kept
-
-
-def memory_mb(pid: int) -> float:
-    """Return the resident memory of a process and its descendants."""
-    try:
-        parent = psutil.Process(pid)
-        processes = [parent, *parent.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return 0.0
-    total = 0
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            total += process.memory_info().rss
-    return total / 1e6
-
-
 def end_tree(process: "subprocess.Popen[bytes]") -> None:
-    """End a process and all that it started: the kernel has a session of its own."""
-    if process.poll() is not None:
-        return
-    family = [psutil.Process(process.pid)]
-    family += family[0].children(recursive=True)
-    for member in family:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            member.kill()
-    process.wait()
+    """End a process and all that it started."""
+    if process.poll() is None:
+        end_family(process.pid)
+        process.wait()
 
 
 def cell_names(cells: list[dict[str, Any]]) -> list[str]:
@@ -505,31 +541,6 @@ def outputs(executed: dict[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
     for name, cell in zip(cell_names(cells), cells, strict=True):
         for output in cell.get("outputs", []):
             yield name, output
-
-
-def commit(root: Path) -> str:
-    """Return the commit that the sources stand at, with ``+changes`` when they were edited."""
-    git = shutil.which("git")
-    if git is None:
-        return "unknown"
-    describe = ["describe", "--always", "--exclude=*", "--dirty=+changes", "--abbrev=10"]  # no tags
-    done = subprocess.run(
-        [git, "-C", str(root), *describe],
-        capture_output=True,
-        text=True,
-    )
-    return done.stdout.strip() or "unknown"
-
-
-def machine() -> str:
-    """Return the machine in a few words, without its name."""
-    return f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}"
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that a result depends on, of the packages that are there."""
-    found = {name: installed_version(name) for name in REPORTED}
-    return {"python": platform.python_version()} | {k: v for k, v in found.items() if v}
 
 
 def describe(manifest: Manifest) -> str:

@@ -27,6 +27,7 @@ from iclkit.bench import claims
 __all__ = ["cache_key", "imported_sources", "installed_version", "modules_named"]
 
 PACKAGE = "iclkit"
+NOT_READ = ("claims.toml", "drift.json")  # of the data files, by notebooks
 RUNNING = ("bench", "data", "nets")  # the extras that a run can use, besides the core
 
 
@@ -40,7 +41,7 @@ def cache_key(name: str, notebook: dict[str, Any], parameters: dict[str, Any], r
     notebook : dict
         The notebook, as parsed JSON.
     parameters : dict
-        What papermill injects; the profile among it chooses the tolerances.
+        What tells the run from others; the profile among it chooses the tolerances.
     root : Path
         The repository.
     """
@@ -79,7 +80,7 @@ def imported_sources(code: str, root: Path) -> list[Path]:
         if path in found:
             continue
         found.add(path)
-        text = path.read_text(encoding="utf-8")
+        text = text_of(path)
         package = path.relative_to(root).parent.as_posix().replace("/", ".")
         named = modules_named(text, package, path.name)
         waiting += [file for name in named for file in files_of(name, root)]
@@ -129,12 +130,15 @@ def files_of(name: str, root: Path) -> list[Path]:
 
 
 def data_read(sources: list[Path], root: Path) -> list[Path]:
-    """Return the data files, if a source reads any; the claims have a part of their own."""
-    reads = [p for p in sources if "resources" in p.read_text(encoding="utf-8")]
+    """Return the data files, if a source reads any; the claims have a part of their own.
+
+    What a sweep of the seeds found is read by pages alone, and would rerun what it tells of.
+    """
+    reads = [p for p in sources if "resources" in text_of(p)]
     if all(path.name == "claims.py" for path in reads):
         return []
     files = sorted((root / PACKAGE / "data").rglob("*"))
-    return [file for file in files if file.is_file() and file.name != "claims.toml"]
+    return [file for file in files if file.is_file() and file.name not in NOT_READ]
 
 
 def corpora_there(sources: list[Path], root: Path) -> dict[str, str | None]:
@@ -189,7 +193,18 @@ def installed_version(name: str) -> str | None:
 
 def without_prose(path: Path) -> str:
     """Return a digest of what a source does: its syntax tree without docstrings."""
-    return digest_of_code(path.read_text(encoding="utf-8"))
+    return digest_of_code(text_of(path))
+
+
+def text_of(path: Path) -> str:
+    """Return the text of a source; raise ValueError with its name when it is none."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text: {error}; restore it") from error
+    if "\0" in text:
+        raise ValueError(f"{path} holds a null byte; restore it")
+    return text
 
 
 @cache

@@ -2,33 +2,54 @@
 
 The function is a *cell*: keyword parameters and a generator in, a dict of numbers out. Each
 cell draws from a stream named after the function, its parameters and the replicate, so its
-numbers do not depend on the other cells, on their order, or on the number of workers.
+numbers do not depend on the other cells, on their order, or on the workers: in this process, on
+local cores, or on a Dask cluster. With a store, a sweep goes on where an earlier one ended.
 """
 
+import contextlib
+import functools
 import itertools
+import json
+import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import closing
+from pathlib import Path
 from typing import Any, NamedTuple
 
-import joblib
 import numpy as np
 import pandas as pd
-from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from iclkit.bench.backends import SweepError, pool_of
+from iclkit.bench.batches import outcomes
+from iclkit.bench.fingerprint import describe, edited, fingerprint, versions
+from iclkit.bench.store import Store, StoreError, opened
 from iclkit.rng import stream
 
 __all__ = ["grid", "summarize", "sweep"]
 
+CLUSTER, STORE = "ICLKIT_CLUSTER", "ICLKIT_STORE"  # environment variables
 Params = Mapping[str, Any]
+Cell = Callable[..., Mapping[str, float]]
 
 
 class _Task(NamedTuple):
     """One call of the cell: what it is given, and the name of its stream."""
 
+    name: str
     params: Params
     shared: frozenset[str]
     replicate: int
+
+    def __str__(self) -> str:
+        return f"{self.name}({self.params}), replicate {self.replicate}"
+
+    @property
+    def key(self) -> str:
+        """What a stored result belongs to, types of the parameters included."""
+        params = {name: describe(value) for name, value in sorted(self.params.items())}
+        return json.dumps([params, sorted(self.shared), self.replicate])
 
 
 def grid(**axes: Any) -> list[dict[str, Any]]:
@@ -59,13 +80,15 @@ def grid(**axes: Any) -> list[dict[str, Any]]:
 
 
 def sweep(
-    cell: Callable[..., Mapping[str, float]],
+    cell: Cell,
     cells: Iterable[Params],
     *,
     seed: int,
     replicates: int = 1,
     n_jobs: int | None = None,
     shared: Sequence[str] = (),
+    cluster: Any = None,
+    store: str | Path | None = None,
 ) -> pd.DataFrame:
     """Return one row per parameter set and replicate: parameters, ``replicate``, results.
 
@@ -80,22 +103,42 @@ def sweep(
     replicates : int
         Independent repetitions of each set, at least 1.
     n_jobs : int, optional
-        Worker processes; None means all cores. Each worker uses one BLAS thread.
+        Worker processes; None means all cores, 1 this process. Each uses one BLAS thread.
     shared : sequence of str
         Parameters left out of the stream's name: sets that differ only in these see the same
         draws, which makes differences between them precise.
+    cluster : str, Path or distributed.Client, optional
+        Address of a Dask scheduler, the scheduler file that it wrote, or a client; `n_jobs` is
+        then not used. None means ``ICLKIT_CLUSTER`` of the environment, unless `n_jobs` is 1.
+    store : str or Path, optional
+        Folder that keeps each finished set and replicate. The same call computes only what is not
+        there, whatever ended the one before. None means ``ICLKIT_STORE`` of the environment, or
+        no store.
 
     Returns
     -------
     pandas.DataFrame
-        In the order of `cells`, replicates within. The numbers are the same for any `n_jobs`,
-        any order of the sets, an extended grid, and more replicates.
+        In the order of `cells`, replicates within. The numbers are the same for any `n_jobs` or
+        cluster, any order of the sets, an extended grid, more replicates, and a sweep that was
+        interrupted.
 
     Raises
     ------
     ValueError
         If sets repeat or differ in their names, a result has a parameter's name, or results
         differ in their names.
+    TypeError
+        If workers or a store are asked for and the cell cannot be sent or named.
+    iclkit.bench.backends.SweepError
+        If the cluster does not answer or is lost, a worker has other versions, or a set kills its
+        worker each time.
+    iclkit.bench.store.StoreError
+        If the store cannot be written, or another run writes it.
+
+    Notes
+    -----
+    The file of the store is named after the cell, the seed, and a fingerprint of the cell's code,
+    of what it reads, and of the versions, so an edit starts afresh: `iclkit.bench.fingerprint`.
 
     Examples
     --------
@@ -105,10 +148,12 @@ def sweep(
     (4, 3)
     """
     sets = _checked_sets(cells)
-    tasks = [_Task(p, _shared(shared, sets), r) for p in sets for r in _replicates(replicates)]
     _check_cell(cell)
-    jobs = joblib.cpu_count() if n_jobs is None else n_jobs
-    results = _collect(cell, tasks, seed, jobs)
+    points = itertools.product(sets, _replicates(replicates))
+    tasks = [_Task(cell.__name__, p, _shared(shared, sets), r) for p, r in points]
+    where = _place(n_jobs, cluster)
+    with _kept(cell, seed, store) as kept:
+        results = _collect(functools.partial(_call, cell, seed), tasks, where, kept)
     table = pd.DataFrame(
         [{**t.params, "replicate": t.replicate, **r} for t, r in zip(tasks, results, strict=True)]
     )
@@ -195,33 +240,98 @@ def _check_cell(cell: Callable[..., Any]) -> None:
         raise ValueError("cell must be a named function: its name is part of its random stream")
 
 
+def _place(n_jobs: int | None, cluster: Any) -> tuple[int | None, Any]:
+    named = os.environ.get(CLUSTER) or None
+    return n_jobs, named if cluster is None and n_jobs != 1 else cluster
+
+
+@contextlib.contextmanager
+def _kept(cell: Cell, seed: int, folder: str | Path | None) -> Iterator[Store | None]:
+    """Open the store of the cell's results, if there is to be one."""
+    folder = folder if folder is not None else os.environ.get(STORE) or None
+    if folder is None:
+        yield None
+        return
+    if edited():
+        raise StoreError("iclkit was edited since it was imported; start Python again")
+    about = {"cell": cell.__name__, "seed": str(seed)} | versions()
+    name = f"{cell.__name__}-{seed}-{fingerprint(cell, about)}"
+    with opened(Path(folder), name, about) as store:
+        yield store
+
+
 def _collect(
-    cell: Callable[..., Mapping[str, float]], tasks: Sequence[_Task], seed: int, n_jobs: int
+    call: Callable[[_Task], dict[str, float]],
+    tasks: Sequence[_Task],
+    where: tuple[int | None, Any],
+    store: Store | None,
 ) -> list[dict[str, float]]:
-    """Run the tasks in order of the list, with progress on a terminal only."""
-    workers = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
-    calls = (joblib.delayed(_call)(cell, task, seed) for task in tasks)
-    quiet = {"total": len(tasks), "desc": cell.__name__, "disable": None, "file": sys.stderr}
-    with threadpool_limits(1), joblib.parallel_config("loky", inner_max_num_threads=1):
-        results = [_checked(r, tasks[0].params) for r in tqdm(workers(calls), **quiet)]
-    if any(r.keys() != results[0].keys() for r in results):
-        raise ValueError(f"{cell.__name__} must return the same names for every parameter set")
-    return results
+    """Return the results in the order of the tasks, with progress on a terminal only."""
+    found: dict[int, dict[str, float]] = {}
+    keys = [task.key for task in tasks] if store else []
+    for i, key in enumerate(keys):
+        if store and key in store.records:
+            found[i] = _checked(store.records[key], tasks[i], found)
+    missing = [i for i in range(len(tasks)) if i not in found]
+    bar = {"total": len(tasks), "initial": len(found), "desc": tasks[0].name, "disable": None}
+    arrivals = _arrivals(call, [tasks[i] for i in missing], where)
+    with _telling(found, tasks, store), tqdm(**bar, file=sys.stderr) as bar, closing(arrivals):
+        for results in arrivals:
+            for i, result in results:
+                found[missing[i]] = _checked(result, tasks[0], found)
+            if store:
+                store.add((keys[missing[i]], result) for i, result in results)
+            bar.update(len(results))
+    return [found[i] for i in range(len(tasks))]
 
 
-def _call(cell: Callable[..., Mapping[str, float]], task: _Task, seed: int) -> dict[str, float]:
-    named = {k: v for k, v in task.params.items() if k not in task.shared}
-    rng = stream(seed, cell.__name__, named, task.replicate)
+def _arrivals(
+    call: Callable[[_Task], Any], tasks: list[_Task], where: tuple[int | None, Any]
+) -> Generator[list[tuple[int, Any]], None, None]:
+    if tasks:
+        with pool_of(*where) as pool:
+            yield from outcomes(pool, call, tasks)
+
+
+@contextlib.contextmanager
+def _telling(found: Sized, tasks: Sized, store: Store | None) -> Iterator[None]:
+    """Say at the end by a failure what is kept."""
     try:
-        return dict(cell(**task.params, rng=rng))
-    except Exception as error:
-        error.add_note(f"in {cell.__name__}({task.params}), replicate {task.replicate}")
+        yield
+    except SweepError as error:
+        raise SweepError(f"{error}{_kept_words(found, tasks, store)}") from error.__cause__
+    except StoreError:
+        raise
+    except BaseException as error:
+        if store:
+            error.add_note(_kept_words(found, tasks, store).removeprefix("; "))
         raise
 
 
-def _checked(result: dict[str, float], params: Params) -> dict[str, float]:
-    if clash := sorted(result.keys() & {*params, "replicate"}):
+def _kept_words(found: Sized, tasks: Sized, store: Store | None) -> str:
+    finished = f"; {len(found)} of {len(tasks)} cells are"
+    if store is None:
+        return f"{finished} lost, which store=FOLDER would keep" if found else ""
+    return f"{finished} kept in {store.path.parent}; the same call goes on from there"
+
+
+def _call(cell: Cell, seed: int, task: _Task) -> dict[str, float]:
+    named = {k: v for k, v in task.params.items() if k not in task.shared}
+    rng = stream(seed, task.name, named, task.replicate)
+    try:
+        return dict(cell(**task.params, rng=rng))
+    except Exception as error:
+        error.add_note(f"in {task}")
+        raise
+
+
+def _checked(
+    result: dict[str, float], task: _Task, found: Mapping[int, dict[str, float]]
+) -> dict[str, float]:
+    if clash := sorted(result.keys() & {*task.params, "replicate"}):
         raise ValueError(f"a result must not have a parameter's name, got {', '.join(clash)}")
+    if result.keys() != next(iter(found.values()), result).keys():
+        raise ValueError(f"{task.name} must return the same names for every parameter set")
     return result
 
 

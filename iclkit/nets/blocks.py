@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iclkit._checks import count, scalar
+from iclkit._checks import count, flag, scalar
 from iclkit.nets.networks import (
     Floats,
     Shapes,
@@ -23,6 +23,7 @@ from iclkit.nets.networks import (
     apply_moment,
     layer_norm,
     linear_map,
+    raised,
 )
 
 __all__ = ["BasicTransformer", "LinearBlock"]
@@ -114,9 +115,9 @@ class LinearBlock:
         read = self._read(weights)  # (m, 1, d + 1)
         pair = weights["W_K"].mT @ weights["W_Q"][..., :-1]  # the query's label is 0: (m, d + 1, d)
         summed = read @ weights["W_P"].mT @ weights["W_V"]
-        looked = query @ pair.mT  # (m, b, d + 1)
+        looked = raised(query @ pair.mT)  # (m, b, d + 1)
         answer = (apply_moment(moment, summed) * looked).sum(-1)
-        return answer + (query @ read[..., :-1].mT)[..., 0]
+        return answer + raised(query @ read[..., :-1].mT)[..., 0]
 
     def _read(self, weights: Weights) -> Tensor:
         """Return the last row of ``W_2^T W_1``, (m, 1, d + 1)."""
@@ -198,6 +199,8 @@ class BasicTransformer:
         for name in ("head_width", "mlp_width", "width"):
             if getattr(self, name) is not None:
                 count(name, getattr(self, name))
+        for name in ("residual", "query_as_key", "readout", "norm"):
+            flag(name, getattr(self, name))
         scalar("spread", self.spread, open_=True)
         if self.width is not None and not self.readout:
             raise ValueError("width, a read-in, needs a read-out; give readout=True")
@@ -288,5 +291,5 @@ def _means(keys: Tensor, pulls: Tensor) -> Tensor:
     if pulls.shape[3] == 1:
         scores = (keys[:, None] * pulls).sum(2, keepdim=True)  # (m, h, 1, k, b)
         return (scores.softmax(3) * keys[:, None]).sum(3, keepdim=True)
-    shares = torch.einsum("mekb,mheqb->mhqkb", keys, pulls).softmax(3)
-    return torch.einsum("mhqkb,mekb->mheqb", shares, keys)
+    shares = raised(torch.einsum("mekb,mheqb->mhqkb", keys, pulls)).softmax(3)
+    return raised(torch.einsum("mhqkb,mekb->mheqb", shares, keys))

@@ -5,21 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from iclkit._checks import count
+from iclkit.nets.devices import Place
 from iclkit.nets.networks import Architecture, Floats, Weights
-from iclkit.prompts import Law
+from iclkit.prompts import Law, Prompts
 
 __all__ = [
     "CHUNK",
     "Data",
     "FixedSets",
     "FreshPrompts",
+    "law_list",
     "law_pairs",
     "sample_inputs",
     "squared_errors",
@@ -78,16 +80,16 @@ class FixedSets(NamedTuple):
         inputs: Sequence[tuple[Tensor, ...]],
         targets: Sequence[Floats],
         seeds: Sequence[int],
-        to: Any,
+        place: Place,
     ) -> FixedSets:
         """Return the sets of several models, each with its inputs, targets and seed."""
         parts = zip(*inputs, strict=True)
         return cls(
             inputs=[torch.cat([one.flatten(1) for one in part]) for part in parts],
             shapes=[part.shape[1:] for part in inputs[0]],
-            target=torch.as_tensor(np.concatenate(targets)).to(**to),
+            target=place.put(torch.as_tensor(np.concatenate(targets))),
             sizes=[len(target) for target in targets],
-            generators=[torch.Generator(to["device"]).manual_seed(seed) for seed in seeds],
+            generators=[torch.Generator().manual_seed(seed) for seed in seeds],
         )
 
     def batches(
@@ -96,13 +98,13 @@ class FixedSets(NamedTuple):
         steps: int,
         batch: int,
     ) -> Iterator[Batch]:
-        """Yield batches; see `Data`."""
+        """Yield batches, the same on every device; see `Data`."""
         shape, ends = (steps, batch), np.cumsum([0, *self.sizes])
         rows = [
-            int(start) + torch.randint(size, shape, generator=stream, device=self.target.device)
+            int(start) + torch.randint(size, shape, generator=stream)
             for size, start, stream in zip(self.sizes, ends, self.generators, strict=False)
         ]
-        for chosen in torch.cat(rows, dim=1):  # (models * batch,)
+        for chosen in torch.cat(rows, dim=1).to(self.target.device):  # (models * batch,)
             inputs = tuple(
                 part.index_select(0, chosen).view(len(self.sizes), -1, *shape)
                 for part, shape in zip(self.inputs, self.shapes, strict=True)
@@ -146,15 +148,14 @@ class FreshPrompts:
         One per model.
     n_context : int
         Labelled examples in each prompt.
-    to : dict
-        Device and dtype.
+    place : Place
     """
 
     network: Architecture
     laws: list[Law]
     seeds: list[int]
     n_context: int
-    to: dict[str, Any]
+    place: Place
 
     def batches(self, step: int, steps: int, batch: int) -> Iterator[Batch]:
         """Yield batches; see `Data`."""
@@ -167,10 +168,10 @@ class FreshPrompts:
             yield now[:-1], now[-1]
 
     def _draw(self, model: int, step: int, size: int) -> list[Tensor]:
-        """Return the inputs and the targets of a model's next prompts, in the run's dtype."""
+        """Return the inputs and the targets of a model's next prompts, where the run needs them."""
         rng = np.random.default_rng(np.random.SeedSequence(self.seeds[model], spawn_key=(step,)))
         inputs, target = sample_inputs(self.network, self.laws[model], size, self.n_context, rng)
-        return [part.to(**self.to) for part in (*inputs, target)]
+        return [self.place.put(part) for part in (*inputs, target)]
 
     def losses(self, network: Architecture, weights: Weights) -> None:
         """Return nothing: there is no set to be learnt by heart."""
@@ -187,9 +188,7 @@ def law_pairs(
     laws: Law | Sequence[Law], n_prompts: int | Sequence[int] | None
 ) -> list[tuple[Law, int | None]]:
     """Return one (law, size of the set or None) per model."""
-    several = list(laws) if isinstance(laws, Sequence) else [laws]
-    if bad := [law for law in several if not hasattr(law, "sample")]:
-        raise TypeError(f"laws must have a method sample, got {type(bad[0]).__name__}")
+    several = law_list(laws)
     if n_prompts is None:
         if not several:
             raise ValueError("laws must be at least one, got none")
@@ -204,11 +203,22 @@ def law_pairs(
     return list(pairs)
 
 
+def law_list(laws: Law | Sequence[Law]) -> list[Law]:
+    """Return one law or several as a list, each of them able to sample."""
+    several = list(laws) if isinstance(laws, Sequence) else [laws]
+    for law in several:
+        if isinstance(law, type) or not callable(getattr(law, "sample", None)):
+            raise TypeError(f"laws must have a method sample, got {type(law).__name__}")
+    return several
+
+
 def sample_inputs(
     network: Architecture, law: Law, n_prompts: int, n_context: int, rng: np.random.Generator
 ) -> tuple[tuple[Tensor, ...], Tensor]:
     """Return the network's inputs (n, ...) and the targets (n,) of fresh prompts, in float64."""
     prompts = law.sample(n_prompts, n_context, rng=rng)
+    if not isinstance(prompts, Prompts):
+        raise TypeError(f"laws must return Prompts, got {type(prompts).__name__}")
     if prompts.x_query.shape[1] != network.dim:
         raise ValueError(
             f"laws must have the network's dimension {network.dim}, got {prompts.x_query.shape[1]}"

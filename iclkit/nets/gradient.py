@@ -9,11 +9,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from iclkit._checks import finite_array, scalar
+from iclkit._checks import border, finite_array, function_of, scalar
 
 __all__ = ["gradient_step"]
 
 
+@border
 def gradient_step(
     loss: Callable[..., Tensor], start: ArrayLike, *data: ArrayLike, rate: float
 ) -> NDArray[np.float64]:
@@ -40,8 +41,8 @@ def gradient_step(
     TypeError
         If the loss is no function, or returns no scalar tensor that depends on the weights.
     ValueError
-        If an array is empty or not finite, the rate is out of range, or the gradient is not
-        finite.
+        If an array is empty or not finite, the rate is out of range, or the gradient or the
+        weights after the step are not finite.
 
     Examples
     --------
@@ -51,15 +52,16 @@ def gradient_step(
     rate = scalar("rate", rate, open_=True)
     weights = torch.from_numpy(finite_array("start", start, ndim=None).copy()).requires_grad_()
     parts = [torch.from_numpy(finite_array("data", part, ndim=None).copy()) for part in data]
-    if not callable(loss):
-        raise TypeError(f"loss must be a function, got {type(loss).__name__}")
-    value = loss(weights, *parts)
-    if not isinstance(value, Tensor) or value.numel() != 1:
-        raise TypeError(f"loss must return a scalar tensor, got {type(value).__name__}")
+    value = function_of("loss", loss)(weights, *parts)
+    if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex():
+        raise TypeError(f"loss must return a real scalar tensor, got {type(value).__name__}")
     slope = _slope(value, weights)
     if not torch.isfinite(slope).all():
         raise ValueError("the gradient must be finite, got NaN or infinity; check the loss")
-    return (weights - rate * slope).detach().numpy()
+    stepped = (weights - rate * slope).detach()
+    if not torch.isfinite(stepped).all():
+        raise ValueError(f"rate must be smaller, got {rate:g}: the step leaves float64")
+    return stepped.numpy()
 
 
 def _slope(value: Tensor, weights: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu
 
-from iclkit._checks import count, scalar
-from iclkit.nets.networks import Floats, Shapes, Weights, affine, linear_map
+from iclkit._checks import count, flag, scalar
+from iclkit.nets.networks import Floats, Shapes, Weights, affine, linear_map, raised
 
 __all__ = ["SoftmaxHeads"]
 
@@ -97,6 +97,8 @@ class SoftmaxHeads:
             count(name, getattr(self, name), low=0)
         for name in ("ridge", "sign"):
             scalar(name, getattr(self, name), low=-math.inf)
+        for name in ("query_as_key", "softmax"):
+            flag(name, getattr(self, name))
         scalar("spread", self.spread, open_=True)
         ratio = scalar("negative_ratio", self.negative_ratio)
         if scalar("negative_weight", self.negative_weight) and not 0 < ratio <= 1:
@@ -172,11 +174,11 @@ class SoftmaxHeads:
     def _scores(self, weights: Weights, tokens: Tensor) -> Tensor:
         """Return the scores of all tokens, (m, h, l, b)."""
         query = _per_head(weights["W_Q"], tokens[:, :, -1:]) / math.sqrt(self.dim + 1)
-        pull = torch.einsum("mhde,mhdlb->mhelb", weights["W_K"], query)
+        pull = raised(torch.einsum("mhde,mhdlb->mhelb", weights["W_K"], query))
         scores = (tokens[:, None] * pull).sum(2)
         if not self.key_units:
             return scores
-        pulled = torch.einsum("mhdu,mhdlb->mhulb", weights["C_K"], query)
+        pulled = raised(torch.einsum("mhdu,mhdlb->mhulb", weights["C_K"], query))
         return scores + (_hidden(weights, "K", tokens) * pulled).sum(2)
 
     def _values(self, weights: Weights, tokens: Tensor) -> Tensor:
@@ -185,7 +187,8 @@ class SoftmaxHeads:
         if not self.value_units:
             return values
         row = weights["C_V"][:, :, -1]  # (m, h, u)
-        return values + torch.einsum("mhu,mhulb->mhlb", row, _hidden(weights, "V", tokens))
+        views = torch.einsum("mhu,mhulb->mhlb", row, _hidden(weights, "V", tokens))
+        return values + raised(views)
 
 
 def _per_head(weight: Tensor, tokens: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ token; those of Zhang, Wu and Bartlett 2024 are in `iclkit.nets.blocks`.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from iclkit._checks import count, generator
+from iclkit._checks import border, choice, count, flag, generator
 
 __all__ = [
     "Architecture",
@@ -94,8 +95,9 @@ class Network:
     def __post_init__(self) -> None:
         for name in ("dim", "width", "blocks"):
             count(name, getattr(self, name))
-        if self.attention not in ("linear", "softmax"):
-            raise ValueError(f'attention must be "linear" or "softmax", got {self.attention!r}')
+        for name in ("mlp", "bias"):
+            flag(name, getattr(self, name))
+        choice("attention", self.attention, ("linear", "softmax"))
         if self.attention == "linear" and (self.blocks > 1 or self.mlp):
             raise ValueError("linear attention has one block and no MLP; take a transformer")
 
@@ -205,6 +207,17 @@ def transformer(dim: int, *, blocks: int = 2, width: int | None = None) -> Netwo
 # ------------------------------------------------------------------------------ weights
 
 
+def architecture(network: Architecture) -> Architecture:
+    """Return `network` if it has what an architecture has."""
+    parts = ("dim", "shapes", "start", "inputs", "answers")
+    if isinstance(network, type) or not all(hasattr(network, part) for part in parts):
+        raise TypeError(
+            f"network must be an architecture, got {type(network).__name__}; "
+            "make one with linear_attention"
+        )
+    return network
+
+
 def n_parameters(network: Architecture) -> int:
     """Return the number of weights of one model.
 
@@ -221,7 +234,7 @@ def n_parameters(network: Architecture) -> int:
     >>> n_parameters(linear_attention(3))
     49
     """
-    return sum(math.prod(shape) for shape in network.shapes().values())
+    return sum(math.prod(shape) for shape in architecture(network).shapes().values())
 
 
 def _shapes(network: Network) -> dict[str, tuple[tuple[int, ...], float]]:
@@ -250,6 +263,7 @@ def _has_bias(network: Network, name: str) -> bool:
     return name.startswith(("embed", "mlp", "readout"))
 
 
+@border
 def init_weights(
     network: Architecture, *, rng: np.random.Generator, generic: bool = False
 ) -> dict[str, Floats]:
@@ -267,8 +281,15 @@ def init_weights(
     dict of str to array
         For a `Network` matrices are N(0, 1/inputs), biases 0, layer norms the identity; a bias is
         the first column (entry, for the read-out) of its matrix.
+
+    Raises
+    ------
+    TypeError
+        If the network is no architecture or `rng` no generator.
+    ValueError
+        If there are more weights than fit into memory, or they are too large for float64.
     """
-    return network.start(generator(rng), generic=generic)
+    return architecture(network).start(generator(rng), generic=generic)
 
 
 # ------------------------------------------------------------------------------ the forward pass
@@ -292,12 +313,53 @@ def predict(network: Architecture, weights: Weights, tokens: Tensor) -> Tensor:
     -------
     (models, batch) tensor
 
+    Raises
+    ------
+    TypeError
+        If the network is no architecture, or weights and tokens are no tensors of one dtype.
+    ValueError
+        If the shapes do not fit.
+
     Notes
     -----
     Linear attention sees a context through the second moment of its tokens alone; softmax
     attention of the last block is computed for the last token alone.
     """
+    models = n_models(network, weights)
+    like = next(iter(weights.values()))
+    if not isinstance(tokens, Tensor) or tokens.dtype != like.dtype:
+        raise TypeError(f"tokens must be a tensor of {like.dtype}, got {_kind(tokens)}")
+    shape = tuple(tokens.shape)
+    if len(shape) != 4 or shape[0] not in (1, models) or shape[3] != network.dim + 1 or 0 in shape:
+        raise ValueError(
+            f"tokens must have shape ({models} or 1, batch, n_context + 1, {network.dim + 1}), "
+            f"got {shape}"
+        )
     return network.answers(weights, network.inputs(tokens))
+
+
+def n_models(network: Architecture, weights: Weights) -> int:
+    """Return for how many models there are weights, all of the network's names and shapes."""
+    shapes = architecture(network).shapes()
+    if not isinstance(weights, Mapping) or weights.keys() != shapes.keys():
+        raise TypeError(f"weights must be tensors by the names {', '.join(shapes)}")
+    first = next(iter(weights.values()))
+    for name, weight in weights.items():
+        if not isinstance(weight, Tensor) or not weight.is_floating_point():
+            raise TypeError(f"weights must be tensors of floats, got {_kind(weight)} for {name}")
+        models = len(first) if first.ndim else 0
+        if tuple(weight.shape) != (models, *shapes[name]) or not models:
+            raise ValueError(
+                f"weights must have shapes (models, ...) with {name} (models, "
+                f"{', '.join(map(str, shapes[name]))}), got {tuple(weight.shape)}"
+            )
+        if (weight.dtype, weight.device) != (first.dtype, first.device):
+            raise ValueError(f"weights must be of one dtype and device, got another for {name}")
+    return len(first)
+
+
+def _kind(value: object) -> str:
+    return f"one of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
 
 
 def _linear(network: Network, weights: Weights, moment: Tensor, query: Tensor) -> Tensor:
@@ -305,7 +367,7 @@ def _linear(network: Network, weights: Weights, moment: Tensor, query: Tensor) -
     one = int(network.bias)
     pair = weights["key"].mT @ weights["query"] / math.sqrt(network.width)  # (m, D, D)
     summed = weights["readout"][:, None, one:] @ weights["value"]  # (m, 1, D)
-    looked = query @ pair.mT  # (m, b, D)
+    looked = raised(query @ pair.mT)  # (m, b, D)
     answer = (apply_moment(moment, summed) * looked).sum(-1)
     return answer + weights["readout"][:, :1] if one else answer
 
@@ -314,9 +376,9 @@ def apply_moment(moment: Tensor, vector: Tensor) -> Tensor:
     """Return S a for every prompt: (m, b, D, D), (m, 1, D) -> (m, b, D)."""
     models, batch, size = moment.shape[:3]
     if models == 1:  # the same prompts for all models
-        return (vector[:, 0] @ moment.reshape(batch * size, size).T).view(-1, batch, size)
+        return raised(vector[:, 0] @ moment.reshape(batch * size, size).T).view(-1, batch, size)
     flat = moment.reshape(models, batch * size, size)
-    return (flat @ vector.mT).view(models, batch, size)
+    return raised(flat @ vector.mT).view(models, batch, size)
 
 
 def _softmax(network: Network, weights: Weights, tokens: Tensor) -> Tensor:
@@ -336,16 +398,24 @@ def _softmax(network: Network, weights: Weights, tokens: Tensor) -> Tensor:
     return _read(weights, _finish(network, weights, last, query, mean))
 
 
+def raised(product: Tensor) -> Tensor:
+    """Return a product of bfloat16 matrices in float32, any other as it is.
+
+    Sums, norms, softmax and activations between products are never in bfloat16.
+    """
+    return product.float() if product.dtype == torch.bfloat16 else product
+
+
 def affine(weight: Tensor, tokens: Tensor) -> Tensor:
     """Return ``W z + b`` for matrices (m, h, 1 + e) and tokens (m or 1, e, l, b)."""
     flat = tokens.flatten(2).expand(len(weight), -1, -1)
-    out = torch.baddbmm(weight[..., :1], weight[..., 1:], flat)
+    out = raised(torch.baddbmm(weight[..., :1], weight[..., 1:], flat))
     return out.view(*out.shape[:2], *tokens.shape[2:])
 
 
 def linear_map(weight: Tensor, hidden: Tensor) -> Tensor:
     """Return ``W u`` for matrices (m, h, e) and vectors (m, e, l, b)."""
-    out = weight @ hidden.flatten(2)
+    out = raised(weight @ hidden.flatten(2))
     return out.view(*out.shape[:2], *hidden.shape[2:])
 
 
@@ -364,10 +434,10 @@ def _attend(tokens: Tensor, pull: Tensor) -> Tensor:
 def _attend_all(hidden: Tensor, pull: Tensor) -> Tensor:
     """Return the causal mean tokens of every position of hidden tokens (m, h, l, b)."""
     length = hidden.shape[2]
-    scores = torch.einsum("mhib,mhjb->mijb", pull, hidden)
+    scores = raised(torch.einsum("mhib,mhjb->mijb", pull, hidden))
     future = torch.full((length, length), -math.inf, dtype=scores.dtype, device=scores.device)
     share = (scores + future.triu(1)[..., None]).softmax(2)
-    return torch.einsum("mijb,mhjb->mhib", share, hidden)
+    return raised(torch.einsum("mijb,mhjb->mhib", share, hidden))
 
 
 def _finish(network: Network, weights: Weights, block: int, hidden: Tensor, mean: Tensor) -> Tensor:

@@ -7,12 +7,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from iclkit._checks import count, generator
+from iclkit._checks import border, count, generator
 from iclkit.nets.data import sample_inputs
 from iclkit.nets.networks import (
     Architecture,
     Floats,
     Weights,
+    architecture,
     init_weights,
     n_parameters,
 )
@@ -39,6 +40,7 @@ class JacobianRank(NamedTuple):
     dropped: float
 
 
+@border
 def jacobian_rank(
     network: Architecture,
     *,
@@ -64,6 +66,13 @@ def jacobian_rank(
     -------
     JacobianRank
 
+    Raises
+    ------
+    TypeError
+        If the network is no architecture or `rng` no generator.
+    ValueError
+        If a number is out of its range, or the derivatives overflow or vanish.
+
     Notes
     -----
     For linear attention of width h in dimension d the rank is ``r (2d + 3 - r) + d + 2`` with
@@ -81,7 +90,8 @@ def jacobian_rank(
     >>> jacobian_rank(linear_attention(3), rng=stream(0)).rank
     23
     """
-    rng, n_context = generator(rng), network.dim if n_context is None else n_context
+    rng, network = generator(rng), architecture(network)
+    n_context = network.dim if n_context is None else n_context
     rows = n_parameters(network) + 10 if n_prompts is None else count("n_prompts", n_prompts)
     law = IsotropicLinear(Gaussian(network.dim), noise_var=0.1)
     inputs, _ = sample_inputs(network, law, rows, count("n_context", n_context), rng)
@@ -89,7 +99,10 @@ def jacobian_rank(
     # every prompt gets a copy of the model: the gradient of the sum has one row per prompt
     network.answers(weights, tuple(part[:, None] for part in inputs)).sum().backward()
     gradients = [weight.grad.flatten(1) for weight in weights.values() if weight.grad is not None]
-    singular = torch.linalg.svdvals(torch.cat(gradients, dim=1)).numpy()
+    jacobian = torch.cat(gradients, dim=1)
+    if not torch.isfinite(jacobian).all() or not jacobian.any():
+        raise ValueError("network must start from weights of moderate size; its Jacobian is lost")
+    singular = torch.linalg.svdvals(jacobian).numpy()
     singular = np.append(singular / singular[0], 0.0)
     rank = int((singular > _RANK_CUT).sum())
     return JacobianRank(rank, float(singular[rank - 1]), float(singular[rank]))

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from iclkit._checks import count, finite_array, generator
-from iclkit.nets.data import sample_inputs, squared_errors, token_array
-from iclkit.nets.networks import Architecture, Floats, Weights, predict
+from iclkit._checks import count, finite_array, generator, instance
+from iclkit.nets.data import law_list, sample_inputs, squared_errors, token_array
+from iclkit.nets.networks import Architecture, Floats, Weights, n_models, predict
 from iclkit.prompts import Law, Prompts
 
 __all__ = ["ModelErrors", "Trained", "TrainedPredictor", "to_array"]
@@ -92,9 +92,11 @@ class Trained:
         Raises
         ------
         ValueError
-            If the number or the dimension of the laws does not fit.
+            If the number or the dimension of the laws does not fit, or an error overflows.
+        TypeError
+            If a law cannot sample.
         """
-        laws = list(laws) if isinstance(laws, Sequence) else [laws]
+        laws = law_list(laws)
         if len(laws) not in (1, self.n_models):
             raise ValueError(f"laws must be one or {self.n_models}, got {len(laws)}")
         n_prompts, rng = count("n_prompts", n_prompts, low=2), generator(rng)
@@ -103,7 +105,7 @@ class Trained:
             size = min(_TEST_BLOCK, n_prompts - start)
             drawn = [sample_inputs(self.network, law, size, n_context, rng) for law in laws]
             losses.append(self._losses(drawn))
-        loss = np.concatenate(losses, axis=1)
+        loss = _finite("laws", np.concatenate(losses, axis=1))
         return ModelErrors(loss.mean(axis=1), loss.std(axis=1, ddof=1) / math.sqrt(n_prompts))
 
     def losses(self, prompts: Prompts, *, models: slice = slice(None)) -> Floats:
@@ -123,20 +125,35 @@ class Trained:
         Raises
         ------
         ValueError
-            If the prompts do not have the network's dimension, or no model is chosen.
+            If the prompts do not have the network's dimension, a number is not finite or so large
+            that an error overflows, or no model is chosen.
+        TypeError
+            If there are no prompts or no slice.
         """
-        tokens = token_array(prompts.x, prompts.y, prompts.x_query)
+        instance("prompts", prompts, Prompts, "sample some from a law")
+        tokens = _tokens(prompts.x, prompts.y, prompts.x_query)
+        answers = finite_array("y_query", prompts.y_query, ndim=1)
+        if len(answers) != len(tokens):
+            raise ValueError(f"prompts must have {len(tokens)} y_query, got {len(answers)}")
         if tokens.shape[2] != self.network.dim + 1:
             raise ValueError(
                 f"the models are for dimension {self.network.dim}, got x of {prompts.x.shape}"
             )
-        weights = {name: weight[models] for name, weight in self.weights.items()}
+        chosen = self._chosen(models)
+        weights = {name: weight[chosen] for name, weight in self.weights.items()}
         like = next(iter(weights.values()))
         if not len(like):
             raise ValueError(f"models must choose some of {self.n_models}, got {models}")
         inputs = self.network.inputs(torch.from_numpy(tokens)[None].to(like))
-        target = torch.from_numpy(prompts.y_query)[None].to(like)
-        return squared_errors(self.network, weights, inputs, target)
+        target = torch.from_numpy(answers)[None].to(like)
+        return _finite("prompts", squared_errors(self.network, weights, inputs, target))
+
+    def _chosen(self, models: slice) -> list[int]:
+        """Return the places of the models that a slice chooses."""
+        try:
+            return list(range(self.n_models))[instance("models", models, slice, "as slice(2)")]
+        except (TypeError, ValueError):
+            raise TypeError(f"models must be a slice of whole numbers, got {models!r}") from None
 
     def _losses(self, drawn: list[tuple[tuple[Tensor, ...], Tensor]]) -> Floats:
         like = next(iter(self.weights.values()))
@@ -195,20 +212,39 @@ class TrainedPredictor:
     network: Architecture
     weights: Weights = field(repr=False)
 
+    def __post_init__(self) -> None:
+        if (models := n_models(self.network, self.weights)) != 1:
+            raise ValueError(f"weights must be those of one model, got {models}")
+        if not all(bool(weight.isfinite().all()) for weight in self.weights.values()):
+            raise ValueError("weights must be finite, got NaN or infinity")
+
     def __call__(self, x: ArrayLike, y: ArrayLike, x_query: ArrayLike) -> Floats:
         """Return predictions, (batch,); see `iclkit.predictors.Predictor`."""
-        tokens = token_array(
-            finite_array("x", x, ndim=3),
-            finite_array("y", y, ndim=2),
-            finite_array("x_query", x_query, ndim=2),
-        )
+        tokens = _tokens(x, y, x_query)
         if tokens.shape[2] != self.network.dim + 1:
             raise ValueError(
                 f"the model is for dimension {self.network.dim}, got x of {np.shape(x)}"
             )
         stacked = torch.as_tensor(tokens[None]).to(next(iter(self.weights.values())))
         with torch.no_grad():
-            return predict(self.network, self.weights, stacked)[0].double().cpu().numpy()
+            answers = predict(self.network, self.weights, stacked)[0]
+        return _finite("x, y, x_query", answers.double().cpu().numpy())
+
+
+def _tokens(x: ArrayLike, y: ArrayLike, x_query: ArrayLike) -> Floats:
+    """Return the tokens of finite prompts; see `iclkit.nets.data.token_array`."""
+    return token_array(
+        finite_array("x", x, ndim=3),
+        finite_array("y", y, ndim=2),
+        finite_array("x_query", x_query, ndim=2),
+    )
+
+
+def _finite(name: str, values: Floats) -> Floats:
+    """Return numbers that did not overflow in the models' precision."""
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} must be of moderate size, got an answer that is not finite")
+    return values
 
 
 def to_array(tensor: Tensor) -> Floats:

@@ -20,9 +20,11 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from iclkit._checks import count, generator, scalar
+from iclkit._checks import choice, count, function_of, generator, scalar
+from iclkit.nets import checkpoint as checkpoints
 from iclkit.nets.data import CHUNK, Data, FixedSets, FreshPrompts, law_pairs, sample_inputs
-from iclkit.nets.networks import Architecture, Floats, Shapes, Weights, init_weights
+from iclkit.nets.devices import Place
+from iclkit.nets.networks import Architecture, Floats, Shapes, Weights, architecture, init_weights
 from iclkit.nets.trained import Trained, to_array
 from iclkit.prompts import Law
 
@@ -31,7 +33,6 @@ __all__ = ["Recipe", "train"]
 Progress = Callable[[int, int, float], object]
 Watch = Callable[[dict[str, Floats]], ArrayLike]
 
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _BETAS = (0.9, 0.999)  # of AdamW, the usual ones
 _ADAM_EPS = 1e-8
 _PROBE = 2  # prompts that stand for a law in the digest of a request
@@ -80,8 +81,7 @@ class Recipe:
         scalar("weight_decay", self.weight_decay)
         if self.clip is not None:
             scalar("clip", self.clip, open_=True)
-        if self.schedule not in ("cosine", "constant"):
-            raise ValueError(f'schedule must be "cosine" or "constant", got {self.schedule!r}')
+        choice("schedule", self.schedule, ("cosine", "constant"))
 
     def rate_at(self, step: int) -> float:
         """Return the learning rate of step 0, 1, ..., ``steps - 1``."""
@@ -126,8 +126,12 @@ def train(
     rng : numpy.random.Generator
         The models' streams are spawned from it.
     device : str or torch.device
-        Where to train. Data move there once, fresh prompts as they are drawn.
-    dtype : {"float32", "float64"}
+        Where to train. Everything random is drawn on the CPU in float64, whatever the device and
+        the dtype; sets move there once, fresh prompts as they are drawn.
+    dtype : {"float32", "bfloat16", "float64"}
+        Of the arithmetic. In bfloat16 are the operands and results of the matrix products of the
+        forward and the backward pass, and nothing else: weights, optimiser, losses, sums, norms
+        and softmax stay in float32. The trained models hold float32 weights and answer in float32.
     watch : callable or sequence of callable, optional
         Something to follow during training, for example an exact risk: called with the weights
         of a model as float64 arrays, by name, and returns a number or an array, always of one
@@ -151,10 +155,12 @@ def train(
     Raises
     ------
     ValueError
-        If the arguments do not fit each other, or the checkpoint is damaged or belongs to
-        another request.
+        If the arguments do not fit each other, there is no such device, it cannot compute in the
+        dtype, or the checkpoint is damaged or belongs to another request.
     TypeError
-        If a law, the recipe or something to watch is of the wrong type.
+        If an argument is of the wrong type.
+    OSError
+        If a checkpoint cannot be written, say as the disk is full. The one before it stays.
     FloatingPointError
         If the loss of a model is no longer finite: the learning rate is too large, or a prompt
         holds a NaN.
@@ -179,14 +185,15 @@ def train(
     """
     if not isinstance(recipe, Recipe):
         raise TypeError(f"recipe must be a Recipe, got {type(recipe).__name__}")
-    pairs = law_pairs(laws, n_prompts)
+    network, pairs = architecture(network), law_pairs(laws, n_prompts)
+    progress = None if progress is None else function_of("progress", progress)
     n_context, save_every = count("n_context", n_context), count("save_every", save_every)
     looks = _Looks.at(watch, count("watch_every", watch_every), len(pairs))
-    to = {"device": _device(device), "dtype": _dtype(dtype)}
+    place = Place.at(device, dtype)
+    path = None if checkpoint is None else checkpoints.prepare(checkpoint)
     streams = generator(rng).spawn(len(pairs))
-    models = [_draw(network, p, n_context, s, to) for p, s in zip(pairs, streams, strict=True)]
-    run = _start(network, recipe, models, looks, n_context=n_context, to=to)
-    path = None if checkpoint is None else Path(checkpoint)
+    models = [_draw(network, p, n_context, s, place) for p, s in zip(pairs, streams, strict=True)]
+    run = _start(network, recipe, models, looks, n_context=n_context, place=place)
     if path is not None and path.exists():
         run.load(path)
     while run.step < recipe.steps:
@@ -271,12 +278,12 @@ def _draw(
     pair: tuple[Law, int | None],
     n_context: int,
     rng: np.random.Generator,
-    to: Any,
+    place: Place,
 ) -> _Start:
     law, size = pair
     inputs, target = sample_inputs(network, law, size or _PROBE, n_context, rng)
     weights = init_weights(network, rng=rng)
-    moved = tuple(part.to(**to) for part in inputs)  # at once: only one model's are in float64
+    moved = tuple(place.put(part) for part in inputs)  # at once: only one model's are in float64
     seed = int(rng.integers(2**63))
     return _Start(law, size is None, moved, target.numpy(), weights, seed)
 
@@ -288,27 +295,28 @@ def _start(
     looks: _Looks,
     *,
     n_context: int,
-    to: Any,
+    place: Place,
 ) -> _Run:
     """Return a run at step 0, with everything stacked."""
     flat = [np.concatenate([w.ravel() for w in m.weights.values()]) for m in models]
-    values = torch.as_tensor(np.stack(flat)).to(**to).requires_grad_()
+    values = place.put(torch.as_tensor(np.stack(flat))).requires_grad_()
     return _Run(
         network=network,
         recipe=recipe,
         values=values,
         moments=(torch.zeros_like(values), torch.zeros_like(values)),
-        data=_data(network, models, n_context, to),
+        data=_data(network, models, n_context, place),
         looks=looks,
-        key=_key([repr(network), asdict(recipe), n_context, looks.rhythm], models, to),
+        place=place,
+        key=_key([repr(network), asdict(recipe), n_context, looks.rhythm], models, place),
     )
 
 
-def _data(network: Architecture, models: Sequence[_Start], n_context: int, to: Any) -> Data:
+def _data(network: Architecture, models: Sequence[_Start], n_context: int, place: Place) -> Data:
     seeds = [m.seed for m in models]
     if models[0].fresh:
-        return FreshPrompts(network, [m.law for m in models], seeds, n_context, to)
-    return FixedSets.stacked([m.inputs for m in models], [m.target for m in models], seeds, to)
+        return FreshPrompts(network, [m.law for m in models], seeds, n_context, place)
+    return FixedSets.stacked([m.inputs for m in models], [m.target for m in models], seeds, place)
 
 
 def _named(shapes: Shapes, values: Tensor) -> Weights:
@@ -318,9 +326,9 @@ def _named(shapes: Shapes, values: Tensor) -> Weights:
     return {name: part.unflatten(1, shape) for (name, shape), part in named}
 
 
-def _key(request: list[Any], models: Sequence[_Start], to: Any) -> str:
+def _key(request: list[Any], models: Sequence[_Start], place: Place) -> str:
     """Return a digest of all that decides how a run ends."""
-    request = [*request, str(to["dtype"]), to["device"].type, [m.fresh for m in models]]
+    request = [*request, place.name, place.device.type, [m.fresh for m in models]]
     request.append([[list(part.shape) for part in m.inputs] for m in models])
     digest = hashlib.blake2b(json.dumps(request).encode(), digest_size=16)
     for m in models:
@@ -340,6 +348,7 @@ class _Run:
     moments: tuple[Tensor, Tensor]
     data: Data
     looks: _Looks
+    place: Place
     key: str
     step: int = 0
     history: list[Floats] = field(default_factory=list)
@@ -365,14 +374,14 @@ class _Run:
             total += self.one_step(inputs, target)
         self.history.append(to_array(total / steps))
         self.marks.append(self.step)
-        self.stop_if_lost()
+        self.stop_if_lost(self.history[-1])
         if self.due(self.looks.every):
             self.look()
 
-    def stop_if_lost(self) -> None:
-        """Raise if the loss of a model is not finite."""
-        if not np.isfinite(self.history[-1]).all():
-            bad = int(np.flatnonzero(~np.isfinite(self.history[-1]))[0])
+    def stop_if_lost(self, losses: Floats) -> None:
+        """Raise if the loss of a model, or what stands for it, is not finite."""
+        if not np.isfinite(losses).all():
+            bad = int(np.flatnonzero(~np.isfinite(losses))[0])
             raise FloatingPointError(
                 f"the loss of model {bad} is not finite at step {self.step}; "
                 "lower the rate, or look for NaN in the prompts"
@@ -388,7 +397,8 @@ class _Run:
 
     def one_step(self, inputs: tuple[Tensor, ...], target: Tensor) -> Tensor:
         """Take one step on a batch per model and return the loss of each model before it."""
-        guess = self.network.answers(self.weights, inputs)
+        with self.place.arithmetic():
+            guess = self.network.answers(self.weights, inputs)
         loss = (guess - target).square().mean(1)
         (gradient,) = torch.autograd.grad(loss.sum(), self.values)
         if self.recipe.clip is not None:  # each row by itself
@@ -426,6 +436,8 @@ class _Run:
         """Return the trained models with their loss on all of their data."""
         weights = {name: weight.detach().clone() for name, weight in self.weights.items()}
         losses = self.data.losses(self.network, weights)
+        self.stop_if_lost(to_array(self.values.sum(1)))
+        self.stop_if_lost(self.history[-1] if losses is None else losses)
         return Trained(
             network=self.network,
             weights=weights,
@@ -449,24 +461,16 @@ class _Run:
             "watched": torch.as_tensor(np.array(self.watched)),
             "watched_steps": self.watched_steps,
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.part")
-        torch.save(state, part)
-        part.replace(path)
+        checkpoints.write(path, state)
 
     def load(self, path: Path) -> None:
         """Go on from a saved state of the same request."""
-        if path.is_dir():
-            raise ValueError(f"checkpoint must be a file, got the folder {path}")
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            mine = state["key"] == self.key
-            if mine:
-                self.restore(state)
-        except Exception as error:  # a damaged file can raise nearly anything
-            raise ValueError(f"checkpoint {path} is damaged; delete it to start anew") from error
-        if not mine:
-            raise ValueError(f"checkpoint {path} belongs to another request; give another file")
+        state = checkpoints.read(path)
+        if state["key"] != self.key:
+            raise ValueError(
+                f"checkpoint {path} belongs to another request; give another file, or delete it"
+            )
+        self.restore(state)
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `save` has written."""
@@ -479,23 +483,3 @@ class _Run:
         self.history = list(state["history"].numpy())
         self.watched = list(state["watched"].numpy())
         self.watched_steps = list(state["watched_steps"])
-
-
-def _device(device: str | torch.device) -> torch.device:
-    try:
-        found = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f'device must be one such as "cpu" or "cuda", got {device!r}') from error
-    try:
-        if found.type == "cuda" and not torch.cuda.is_available():
-            raise RuntimeError("no CUDA")
-        torch.zeros(1, device=found).cpu()
-    except (AssertionError, RuntimeError) as error:
-        raise ValueError(f'device {found} is not available here; take "cpu"') from error
-    return found
-
-
-def _dtype(dtype: str) -> torch.dtype:
-    if dtype not in _DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
-    return _DTYPES[dtype]

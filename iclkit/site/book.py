@@ -7,6 +7,7 @@ Prose comes from the repository, outputs from the executed copies: editing prose
 import ast
 import copy
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -17,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from iclkit import __version__
-from iclkit.bench import claims, kept
+from iclkit.bench import claims, drift, kept
 from iclkit.bench.records import CAPTION_MIME, CLAIM_MIME, FIGURE_MIME
 from iclkit.bench.runner import ANSI, Run, commit, read_notebook
 from iclkit.bench.sources import digest
 from iclkit.site import (
     assignments,
+    benchmarks,
     cards,
     catalogue,
     goals,
@@ -49,6 +51,7 @@ FILES = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "CITATION.cff",
+    benchmarks.RECORD,
 )
 WRITTEN_ONCE = ("CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff")  # shown in the book as they are
 
@@ -132,7 +135,9 @@ def stage(root: Path, staging: Path, runs: list[Run]) -> None:
     runs = sorted(runs, key=lambda run: shared.rank(run.manifest.notebook))
     made = [stage_chapter(shared, run) for run in runs]
     generated = {
-        "book/ledger.md": pages.ledger_page(rows, large, order=list(shared.places)),
+        "book/ledger.md": pages.ledger_page(
+            rows, large, order=list(shared.places), swept=swept(root, rows, runs)
+        ),
         "book/figures.md": provenance.figures_page(runs),
         "book/health.md": health.health_page(made, entries, large),
         f"book/{health.SITE_FACTS}": health.site_facts(made, entries, shared.commit),
@@ -140,9 +145,17 @@ def stage(root: Path, staging: Path, runs: list[Run]) -> None:
     for name, text in generated.items():
         (staging / name).write_text(text, encoding="utf-8")
     scores.put_scores(staging / "book", entries)
+    benchmarks.put_benchmarks(root, staging, shared.place)
     assignments.offer(root, staging, shared.library, shared.place)
     given = teaching.offer(root, staging, runs, shared.citation)
     goals.offer(root, staging, [page.front for page in made], given)
+
+
+def swept(root: Path, rows: dict[str, list[claims.Row]], runs: list[Run]) -> drift.Record | None:
+    """Return what a sweep over seeds found for the claims whose numbers are still the same."""
+    record = drift.read_record(root)
+    found = [row for chapter in rows.values() for row in chapter]
+    return record.without_moved(found, runs[0].manifest.seed) if record else None
 
 
 def rows_of(run: Run) -> list[claims.Row]:
@@ -261,7 +274,9 @@ def run_jupyter_book(root: Path, staging: Path, work: Path) -> None:
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(staging)]
     files = ["--config", str(root / "_config.yml"), "--toc", str(staging / "book" / "_toc.yml")]
     strict = ["-W", "-n", "--keep-going", "-q", "--path-output", str(work)]
-    done = subprocess.run([*command, *files, *strict], capture_output=True, text=True, cwd=staging)
+    plain = os.environ | {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"}  # whatever the locale is
+    options: dict[str, Any] = {"capture_output": True, "encoding": "utf-8", "errors": "replace"}
+    done = subprocess.run([*command, *files, *strict], cwd=staging, env=plain, **options)
     if done.returncode:
         log = root / "_build" / "book.log"
         log.write_text(done.stdout + done.stderr, encoding="utf-8")

@@ -288,10 +288,14 @@ def container(name: str, body: str, *, depth: int) -> str:
     return f"{fence}{{container}} {name}\n{body}\n{fence}"
 
 
-def launch_links(place: str | None, ref: str | None, name: str) -> dict[str, str]:
+def launch_links(
+    place: str | None, ref: str | None, name: str, *, alone: bool = True
+) -> dict[str, str]:
     """Return the addresses that open a notebook on Binder and Colab.
 
     Both read GitHub only, so there are none for an address elsewhere, nor without a reference.
+    Colab opens the notebook without the repository: there is no link to it unless the notebook
+    installs the library when it is `alone`.
 
     Examples
     --------
@@ -305,10 +309,9 @@ def launch_links(place: str | None, ref: str | None, name: str) -> dict[str, str
     if host != "github.com" or not ref:
         return {}
     at, path = quote(ref, safe=""), f"notebooks/{quote(name)}.ipynb"
-    return {
-        "Binder": f"https://mybinder.org/v2/gh/{repository}/{at}?urlpath=lab/tree/{path}",
-        "Colab": f"https://colab.research.google.com/github/{repository}/blob/{at}/{path}",
-    }
+    links = {"Binder": f"https://mybinder.org/v2/gh/{repository}/{at}?urlpath=lab/tree/{path}"}
+    colab = f"https://colab.research.google.com/github/{repository}/blob/{at}/{path}"
+    return links | ({"Colab": colab} if alone else {})
 
 
 def paper_entry(references: str, key: str) -> str:

@@ -112,7 +112,6 @@ class Catalogue:
         name = manifest.notebook
         front = self.front(name, source)
         path = f"{NOTEBOOKS}/{name}.ipynb"
-        ref = self.ref if path in self.public else None
         texts = ["".join(c["source"]) for c in source["cells"] if c["cell_type"] == "markdown"]
         offered = downloads.offer(self.root, name, self.staging, self.library, front.title)
         return Page(
@@ -123,11 +122,16 @@ class Catalogue:
             reading=frontmatter.reading_time(texts),
             at_paper_size=self.at_paper_size(name),
             downloads=tuple(offered),
-            launch=cards.launch_links(self.place, ref, name),
+            launch=self.launch(name, source),
             history=self.log.of(path),
             place=self.place,
             bibtex=self.bibtex(front),
         )
+
+    def launch(self, name: str, source: Mapping[str, Any]) -> dict[str, str]:
+        """Return the links that open a notebook as others find it, where they do."""
+        ref = self.ref if f"{NOTEBOOKS}/{name}.ipynb" in self.public else None
+        return cards.launch_links(self.place, ref, name, alone=installs(source, self.place, ref))
 
     def rank(self, name: str) -> int:
         """Return the place of a notebook in the table of contents."""
@@ -158,6 +162,11 @@ class Catalogue:
         """Return the entries to cite: of the paper where the page has one, and of the page."""
         paper = [cards.paper_entry(self.references, front.key)] if front.key else []
         return (*paper, cards.page_entry(front, self.citation, self.commit, self.place))
+
+
+def installs(notebook: Mapping[str, Any], place: str | None, ref: str | None) -> bool:
+    """Return whether a notebook alone installs the library that stands at `ref` of `place`."""
+    return f'"git+{place}@{ref}"' in "".join(notebook["cells"][0]["source"])
 
 
 def title_cell(name: str, cells: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -22,8 +22,10 @@ from iclkit.bench.claims import (
     merge,
     not_claimed,
 )
+from iclkit.bench.drift import Record
 from iclkit.bench.kept import KeptRun
 from iclkit.bench.runner import Manifest
+from iclkit.site.swept import seeds_line, seeds_part
 
 __all__ = [
     "BuildError",
@@ -55,7 +57,7 @@ Rows that hold or differ were measured when this book was built.
 The build fails when one of them stops coming out as it says.
 The other rows say why they were not attempted: at all, or in this build, for want of data.
 *Resolution* is the smallest relative error that a check would notice in each of its comparisons;
-a check that could not notice 100 % fails.
+a check that could not notice 100 % fails, unless its claim is a bound with a stated margin.
 A score must stay within its limit.
 Runs at the papers' own sizes take too long for every build: where one was kept, its result stands
 in the row with its commit, date and machine, and rows without one have not been run at that size.
@@ -146,6 +148,7 @@ def ledger_page(
     kept: Sequence[KeptRun] = (),
     *,
     order: Sequence[str] = (),
+    swept: Record | None = None,
 ) -> str:
     """Return the ledger page as MyST Markdown.
 
@@ -157,14 +160,17 @@ def ledger_page(
         Runs at paper size whose results stand beside those of this build.
     order : sequence of str
         Notebooks as the table of contents has them; those that it lacks come last.
+    swept : Record, optional
+        What a sweep over seeds found.
     """
     entries = entries_of(rows)
     chapters = [Chapter(name) for name in in_order(entries, order)]
     shown = [v for v in VERDICTS if any(e.verdict == v for e in entries)]
     parts = [LEDGER_HEAD, score_table(entries, chapters, shown), exceptions(entries)]
     large = {row.id: at_paper_size(row, run) for run in kept for row in run.rows}
-    parts += [filters(chapters, shown), *(chapter_section(c, entries, large) for c in chapters)]
-    return "".join(parts)
+    more = {e.claim.id: [large.get(e.claim.id), seeds_line(e, swept)] for e in entries}
+    parts += [seeds_part(entries, swept), filters(chapters, shown)]
+    return "".join([*parts, *(chapter_section(c, entries, more) for c in chapters)])
 
 
 def in_order(entries: list[Entry], order: Sequence[str] = ()) -> list[str]:
@@ -249,32 +255,34 @@ def at_paper_size(row: Row, run: KeptRun) -> str:
     return f"*At paper size.* {row.verdict.capitalize()}: {row.detail} ({where})."
 
 
-def chapter_section(chapter: Chapter, entries: list[Entry], large: Mapping[str, str]) -> str:
+def chapter_section(
+    chapter: Chapter, entries: list[Entry], more: Mapping[str, Iterable[str | None]]
+) -> str:
     """Return the claims of a chapter, then what its paper does not claim."""
     own = [entry for entry in entries if entry.claim.notebook == chapter.name]
-    boxed = [ledger_entry(entry, large.get(entry.claim.id)) for entry in own]
+    boxed = [ledger_entry(entry, more.get(entry.claim.id, ())) for entry in own]
     text = f"({chapter.label})=\n## {chapter.title}\n\n{index_of(own)}\n\n" + "".join(boxed)
     denied = "".join(f"- {sentence}\n" for sentence in not_claimed(chapter.name))
     return text + (f"### Not claimed by the paper\n\n{denied}\n" if denied else "")
 
 
-def ledger_entry(entry: Entry, large: str | None = None) -> str:
+def ledger_entry(entry: Entry, more: Iterable[str | None] = ()) -> str:
     """Return one claim of the ledger page; one without a row is also the target of links to it."""
     name = entry.claim.id
     label = f"(ledger-{name.lower()})=\n"
     if entry.row is None:
         return target(entry) + label + box(entry, [source_of(entry)])
     where = f"{{claim}}`{name} in the chapter <{name}>`; check: {entry.row.check}."
-    return label + box(entry, [source_of(entry), f"{where} {limit_of(entry)}"], large)
+    return label + box(entry, [source_of(entry), f"{where} {limit_of(entry)}"], more)
 
 
-def box(entry: Entry, small: list[str], large: str | None = None) -> str:
-    """Return a claim as a box: verdict and sentence, numbers, those at paper size, note, print."""
+def box(entry: Entry, small: list[str], more: Iterable[str | None] = ()) -> str:
+    """Return a claim as a box: verdict and sentence, numbers, those of other runs, note, print."""
     claim = entry.claim
     classes = f"claim {entry.verdict.replace(' ', '-')} {Chapter(claim.notebook).css}"
     lines = [f"**{ICONS[entry.verdict]} {claim.id} {entry.verdict}.** {claim.text}"]
     lines += [sentence(entry.row.detail)] if entry.row else []
-    lines += [large] if large else []
+    lines += filter(None, more)
     lines += [f"*Note.* {claim.note}"] if claim.note else []
     fine = [f":::{{container}} claim-small\n{line}\n:::" for line in small]
     return f"::::{{container}} {classes}\n" + "\n\n".join(lines + fine) + "\n::::\n\n"

@@ -103,3 +103,52 @@ def test_instances_name_kind_and_remedy():
     assert _checks.instance("x", 3, int, "count") == 3
     with pytest.raises(TypeError, match="x must be a int, got str; count"):
         _checks.instance("x", "3", int, "count")
+
+
+def test_values_in_messages_are_short_and_on_one_line():
+    assert _checks.shown("a\nb") == r"'a\nb'"
+    assert len(_checks.shown("x" * 5000)) == 60
+    assert _checks.shown(10**5000) == "an integer of many digits"
+
+
+def test_flags_are_no_words():
+    assert _checks.flag("f", np.True_) is True
+    with pytest.raises(TypeError, match="f must be True or False, got 'no'"):
+        _checks.flag("f", "no")
+
+
+def test_masked_entries_are_no_numbers():
+    with pytest.raises(ValueError, match="x must have no masked entries"):
+        _checks.finite_array("x", np.ma.array([1.0, 2.0], mask=[False, True]), ndim=1)
+
+
+@_checks.border
+def _square(x, scale=1.0, *, gaussian: bool = False):
+    return scale * np.square(x) + gaussian
+
+
+@_checks.border(x="values", finite=True)
+def _outer(values):
+    return np.einsum("i,j->ij", _square(values), _square(values))
+
+
+def test_a_border_names_the_most_extreme_argument():
+    with pytest.raises(ValueError, match=r"^x must be of moderate size, got 1e\+200; rescale it$"):
+        _square(np.array([1.0, 1e200]), 3.0)
+    with pytest.raises(ValueError, match=r"^scale must be of moderate size, got 1e\+308"):
+        _square(np.array([7.0]), 1e308)
+
+
+def test_a_border_speaks_of_the_outermost_arguments_and_sees_silent_overflows():
+    with pytest.raises(ValueError, match=r"^values must be of moderate size"):
+        _outer(np.array([1e200]))
+    with pytest.raises(ValueError, match=r"^values must be of moderate size"):
+        _outer(np.array([1e100]))
+    assert _outer(np.array([2.0])) == 16
+
+
+def test_a_border_asks_for_flags_and_keeps_other_errors():
+    with pytest.raises(TypeError, match="gaussian must be True or False, got 'no'"):
+        _square(1.0, gaussian="no")
+    with pytest.raises(TypeError, match=r"; see x, scale, gaussian$"):
+        _square("text")

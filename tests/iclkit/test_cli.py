@@ -1,5 +1,7 @@
 """The command line: help, one-line errors, exit codes."""
 
+import errno
+import shutil
 import signal
 
 import pytest
@@ -16,6 +18,7 @@ def call(monkeypatch):
     def call(*arguments, place=None):
         if place is not None:
             monkeypatch.chdir(place)
+            monkeypatch.setattr(cli, "PACKAGE", place / "iclkit")
         return CliRunner().invoke(cli.main, arguments)
 
     return call
@@ -47,6 +50,15 @@ def test_expected_failures_are_one_line(call, tmp_path, arguments, words):
     done = call(*arguments, place=toy.make(tmp_path))
     assert done.exit_code == 1
     assert done.output == f"iclkit: {words}\n"
+
+
+@pytest.mark.parametrize("command", ["run", "book", "ledger", "clean"])
+def test_book_of_another_copy_is_not_built(call, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(toy.make(tmp_path))
+    done = call(command)
+    assert done.exit_code == 1
+    assert done.output.startswith(f"iclkit: this is the iclkit in {cli.PACKAGE}; the book in ")
+    assert done.output.count("\n") == 1
 
 
 @pytest.mark.parametrize("arguments", [["run", "--profile", "huge"], ["run", "--seed", "-1"]])
@@ -91,3 +103,33 @@ def test_a_command_started_with_nohup_survives_its_terminal(before):
         assert (signal.getsignal(signal.SIGHUP) is signal.SIG_IGN) is (before is signal.SIG_IGN)
     finally:
         signal.signal(signal.SIGHUP, kept)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left", "/a/b"), "No space left: /a/b; free some disk and"),
+        (OSError("odd"), "odd"),
+        (shutil.Error([("/a", "/b", "No space"), ("/c", "/d", "No space")]), "No space: /b"),
+        (shutil.Error("there is one"), "there is one"),
+        (ValueError("wrong"), "wrong"),
+    ],
+)
+def test_errors_are_told_in_one_line(capsys, error, words):
+    def fail():
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        cli.one_line_errors(fail)()
+    assert ended.value.code == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"iclkit: {words}")
+    assert told.count("\n") == 1
+
+
+def test_a_reader_that_left_is_no_error():
+    def fail():
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    with pytest.raises(BrokenPipeError):  # click ends in silence
+        cli.one_line_errors(fail)()

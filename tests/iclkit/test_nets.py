@@ -353,40 +353,6 @@ def test_the_checkpoint_of_another_request_is_refused(change, tmp_path):
         trained(**(request | change), checkpoint=tmp_path / "run.pt")
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense", "truncated", "other", "part"])
-def test_a_damaged_checkpoint_is_refused(content, tmp_path):
-    path = tmp_path / "run.pt"
-    trained(linear_attention(DIM), stream(0), checkpoint=path)
-    if content == "other":
-        torch.save({"weights": 1}, path)
-    elif content == "part":
-        state = torch.load(path)
-        del state["moments"]
-        torch.save(state, path)
-    else:
-        path.write_bytes(path.read_bytes()[:300] if content == "truncated" else content)
-    with pytest.raises(ValueError, match=r"run\.pt is damaged; delete it") as caught:
-        trained(linear_attention(DIM), stream(0), checkpoint=path)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_broken_save_leaves_the_last_good_one(tmp_path, monkeypatch):
-    path = tmp_path / "run.pt"
-    options = {"recipe": LONG, "checkpoint": path, "save_every": 50}
-    with pytest.raises(StopError):
-        trained(linear_attention(DIM), stream(0), progress=stop_at(100), **options)
-    good = path.read_bytes()
-
-    def full_disk(_state, part):
-        part.write_bytes(b"half")
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(OSError, match="no space"):
-        trained(linear_attention(DIM), stream(0), **options)
-    assert path.read_bytes() == good
-
-
 # ------------------------------------------------------------------------ rank
 
 
@@ -431,14 +397,17 @@ def test_few_prompts_bound_the_rank():
         (lambda: softmax_block(3, 0), "width must be >= 1, got 0"),
         (lambda: transformer(3, blocks=0), "blocks must be >= 1, got 0"),
         (lambda: Network(3, 3, 2, "linear", mlp=False), "linear attention has one block"),
-        (lambda: Network(3, 3, 1, "hard", mlp=False), 'attention must be "linear" or "softmax"'),
+        (
+            lambda: Network(3, 3, 1, "hard", mlp=False),
+            "attention must be one of linear, softmax, got",
+        ),
         (lambda: Recipe(0, 0.1), "steps must be >= 1, got 0"),
         (lambda: Recipe(1, 0.0), "rate must be finite and > 0, got 0"),
         (lambda: Recipe(1, math.nan), "rate must be finite and > 0, got nan"),
         (lambda: Recipe(1, 0.1, batch=0), "batch must be >= 1, got 0"),
         (lambda: Recipe(1, 0.1, weight_decay=-1), "weight_decay must be finite and >= 0"),
         (lambda: Recipe(1, 0.1, warmup=-1), "warmup must be >= 0, got -1"),
-        (lambda: Recipe(1, 0.1, schedule="step"), 'schedule must be "cosine" or "constant"'),
+        (lambda: Recipe(1, 0.1, schedule="step"), "schedule must be one of cosine, constant, got"),
     ],
 )
 def test_a_wrong_architecture_or_recipe_is_one_line(make, message):
@@ -456,7 +425,7 @@ def test_a_wrong_architecture_or_recipe_is_one_line(make, message):
         ({"laws": [LAW] * 2, "n_prompts": [4, 5, 6]}, "laws must be one or 3 values, got 2"),
         ({"laws": IsotropicLinear(Gaussian(4), 0.1)}, "laws must have the network's dimension 3"),
         ({"n_context": 0}, "n_context must be >= 1, got 0"),
-        ({"dtype": "float16"}, "dtype must be one of float32, float64"),
+        ({"dtype": "float16"}, "dtype must be one of bfloat16, float32, float64"),
         ({"device": "toaster"}, "device must be one such as"),
         ({"device": "cuda"}, 'device cuda is not available here; take "cpu"'),
         ({"save_every": 0}, "save_every must be >= 1, got 0"),

@@ -21,7 +21,7 @@ def test_the_caller_keeps_its_arrays():
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(TypeError, match="loss must return a scalar tensor"):
+    with pytest.raises(TypeError, match="loss must return a real scalar tensor"):
         gradient_step(lambda w: w, [1.0, 2.0], rate=1)
     with pytest.raises(ValueError, match="rate must be"):
         gradient_step(lambda w: w.sum(), [1.0], rate=0)

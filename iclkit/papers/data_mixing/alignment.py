@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize
 
-from iclkit._checks import count, finite_array, instance, scalar
+from iclkit._checks import border, count, finite_array, instance, scalar
 from iclkit.papers.data_mixing.moments import Link, label_moments, spike_overlap
 from iclkit.papers.data_mixing.sources import (
     Contexts,
@@ -78,6 +78,7 @@ class _Noise(NamedTuple):
     row: float
 
 
+@border
 def alignment(
     sources: Sequence[Source] | Source,
     weights: ArrayLike = (1.0,),
@@ -226,6 +227,7 @@ def _place_and_overlap(signal: float, noise: _Noise) -> tuple[float, float]:
 # ------------------------------------------------------------------ thresholds
 
 
+@border(finite=True)
 def alignment_threshold(
     link: Link, noise: float, prompt_ratio: float, context_ratio: float
 ) -> float:
@@ -272,6 +274,7 @@ def alignment_threshold(
     return float(root / (limit.signal + limit.row / root))
 
 
+@border
 def alignment_curve(
     theta: ArrayLike, link: Link, noise: float, *, prompt_ratio: float, context_ratio: float
 ) -> Floats:
@@ -344,6 +347,7 @@ def _limit(link: Link, noise: float, prompt_ratio: float, context_ratio: float) 
     return _Limit(signal, square * signal / (4 * prompts), bulk)
 
 
+@border
 def finite_threshold(source: Source, *, n_context: int, n_prompts: int) -> float:
     """Return the spike strength at which `alignment` starts, at a finite dimension.
 
@@ -391,6 +395,7 @@ def finite_threshold(source: Source, *, n_context: int, n_prompts: int) -> float
 # ------------------------------------------------------------------ measured
 
 
+@border
 def gradient_matrix(contexts: Contexts) -> Floats:
     """Return the direction of the first gradient as a matrix over query and context, symmetrised.
 
@@ -414,6 +419,7 @@ def gradient_matrix(contexts: Contexts) -> Floats:
     return (first + first.T) / 2
 
 
+@border
 def measured_alignment(contexts: Contexts, direction: ArrayLike, *, rank: int = 1) -> float:
     """Return the squared overlap of sampled leading eigenvectors with a direction.
 

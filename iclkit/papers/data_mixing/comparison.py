@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from iclkit import hermite
-from iclkit._checks import finite_array, instance, same_length
+from iclkit._checks import border, finite_array, instance, same_length
 from iclkit.papers.data_mixing.head import linear_path, norm_scale, readout_path, take_step
 from iclkit.papers.data_mixing.moments import moments
 from iclkit.papers.data_mixing.simulation import Draw
@@ -31,6 +31,7 @@ __all__ = [
 Floats = NDArray[Any]
 
 
+@border
 def label_variance(source: Source) -> float:
     """Return the variance of the labels of a source: the error of its best constant answer.
 
@@ -73,6 +74,7 @@ def label_variance(source: Source) -> float:
     return float(found.label_squares[0] - found.label_means[0] ** 2)
 
 
+@border
 def paired_difference(first: ArrayLike, second: ArrayLike) -> Estimate:
     """Return the mean of ``first - second`` over seeds, with its standard error.
 
@@ -103,6 +105,7 @@ def paired_difference(first: ArrayLike, second: ArrayLike) -> Estimate:
     return _mean(left - right)
 
 
+@border
 def relative_gain(after: ArrayLike, before: ArrayLike) -> Estimate:
     """Return by which share a paired error falls, with its standard error.
 
@@ -174,6 +177,7 @@ class FairErrors(NamedTuple):
     constant: Floats
 
 
+@border
 def fair_errors(
     drawn: Draw, weights: ArrayLike, *, step_sizes: ArrayLike, ridges: ArrayLike
 ) -> FairErrors:

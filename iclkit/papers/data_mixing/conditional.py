@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr
 
 from iclkit import hermite
-from iclkit._checks import count, finite_array, generator, instance, scalar
+from iclkit._checks import border, count, finite_array, generator, instance, scalar
 from iclkit.hermite import Function
 from iclkit.papers.data_mixing.head import PreActivations
 from iclkit.papers.data_mixing.sources import magnitude
@@ -44,6 +44,7 @@ class ShiftedExpansion(NamedTuple):
     residual: Floats
 
 
+@border
 def shifted_expansion(
     shift: ArrayLike, radius: ArrayLike, degree: int, *, activation: str | Function = "relu"
 ) -> ShiftedExpansion:
@@ -145,6 +146,7 @@ def _by_quadrature(
     return table, square
 
 
+@border
 def conditional_features(
     moved: PreActivations,
     step_size: float,
@@ -211,6 +213,7 @@ def conditional_features(
     return features
 
 
+@border
 def inflation(
     degree: int,
     variances: ArrayLike,

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize
 
 from iclkit import hermite
-from iclkit._checks import count
+from iclkit._checks import border, count
 from iclkit.papers.data_mixing.moments import Cell, Moments, moments
 from iclkit.papers.data_mixing.populations import (
     Populations,
@@ -105,6 +105,7 @@ class _Kernel(NamedTuple):
 # ------------------------------------------------------------------ the models
 
 
+@border
 def linear_equivalent(
     sources: Sequence[Source] | Source,
     weights: ArrayLike = (1.0,),
@@ -173,6 +174,7 @@ def linear_equivalent(
     return _resolved(linear_populations(law, intercept=free), found, n, penalty)
 
 
+@border
 def random_mlp_equivalent(
     sources: Sequence[Source] | Source,
     weights: ArrayLike = (1.0,),
@@ -216,7 +218,9 @@ def random_mlp_equivalent(
     The head is a ridge regression on ``c0 + c1 <f, h>/sqrt(t) + c*_1 zeta``: modes
     ``mu_i = c1^2 lambda_i / t``, one constant mode ``c0^2``, and a tail of total ``T = c*_1^2``.
     With ``z = sum_i mu_i/(mu_i + gamma) + T/gamma`` the effective ridges solve
-    ``z + n lambda/kappa = n`` and ``z + k kappa/gamma = k``.
+    ``z + n lambda/kappa = n`` and ``z + k kappa/gamma = k``. By default c0, c1 and c*_1 are those
+    at the mixture's mean length t for every source: sources with longer or shorter features are
+    expanded at the wrong scale, which `resolved` mends.
 
     References
     ----------
@@ -409,6 +413,7 @@ def _root(function: Callable[[float], float], low: float, high: float) -> float:
 # ------------------------------------------------------------------ the best mixture
 
 
+@border
 def best_mixture(
     sources: Sequence[Source],
     *,

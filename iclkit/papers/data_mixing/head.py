@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import linalg
 
-from iclkit._checks import count, finite_array, generator, instance, same_length, scalar
+from iclkit._checks import border, count, finite_array, generator, instance, same_length, scalar
 from iclkit.hermite import Function, checked, derivative
 from iclkit.papers.data_mixing.sources import Contexts, prompts, row
 
@@ -41,6 +41,7 @@ Floats = NDArray[Any]
 _BLOCK = 256  # prompts whose features exist at one time
 
 
+@border
 def features(contexts: Contexts) -> Floats:
     """Return the attention features in full, for small cases and comparisons.
 
@@ -61,6 +62,7 @@ def features(contexts: Contexts) -> Floats:
     return (contexts.x[:, :, None] * contexts.b[:, None, :]).reshape(len(contexts), -1)
 
 
+@border
 def feature_gram(left: Contexts, right: Contexts) -> Floats:
     """Return inner products of attention features without making the features.
 
@@ -99,6 +101,7 @@ def feature_gram(left: Contexts, right: Contexts) -> Floats:
     return gram
 
 
+@border
 def squared_norms(contexts: Contexts) -> Floats:
     """Return the squared lengths of the attention features, ``|x|^2 |b|^2``, (n,)."""
     instance("contexts", contexts, Contexts, "draw them with draw_mixture")
@@ -106,6 +109,7 @@ def squared_norms(contexts: Contexts) -> Floats:
     return np.einsum("nd,nd->n", x, x) * np.einsum("nd,nd->n", b, b)
 
 
+@border
 def norm_scale(contexts: Contexts) -> float:
     """Return the mean squared length of the attention features, the scale t of the first layer."""
     return float(squared_norms(prompts("contexts", contexts)).mean())
@@ -125,6 +129,7 @@ class Head(NamedTuple):
     readout: Floats
 
 
+@border
 def draw_head(d: int, width: int, *, rng: np.random.Generator, single: bool = False) -> Head:
     """Return random weights: hidden rows N(0, I), read-out N(0, I / width).
 
@@ -167,6 +172,7 @@ class PreActivations(NamedTuple):
     shift: Floats
     radius: Floats
 
+    @border
     def at(self, step_size: float) -> Floats:
         """Return the pre-activations after a step, (n, width)."""
         step = scalar("step_size", step_size, low=-np.inf)
@@ -231,6 +237,7 @@ def gradient_weights(
     return weights, float(np.mean(missing.astype(np.float64) ** 2) / 2)
 
 
+@border
 def stage_one_loss(
     hidden: Floats, readout: Floats, stage_one: Contexts, activation: str | Function
 ) -> float:
@@ -257,6 +264,7 @@ def stage_one_loss(
     return gradient_weights(start, head.readout, stage_one.y, activation)[1]
 
 
+@border
 def first_gradient(
     hidden: Floats, readout: Floats, stage_one: Contexts, activation: str | Function
 ) -> Floats:
@@ -295,6 +303,7 @@ def first_gradient(
     return weights.T @ features(stage_one)
 
 
+@border
 def take_step(
     head: Head,
     scale: float,
@@ -342,7 +351,8 @@ def take_step(
     for part in others:
         if prompts("others", part).d != stage_one.d:
             raise ValueError(f"others must have dimension {stage_one.d}, got {part.d}")
-    root = np.sqrt(scalar("scale", scale, open_=True)).astype(hidden.dtype)
+    scale = scalar("scale", scale, open_=True)
+    root = np.sqrt(scale).astype(hidden.dtype)
     start = projections(hidden, stage_one) / root
     weights, _ = gradient_weights(start, readout, stage_one.y, activation)
     return [
@@ -372,6 +382,7 @@ class ReadoutPath(NamedTuple):
     weights: Floats
     intercepts: Floats
 
+    @border
     def predict(self, features: Floats) -> Floats:
         """Return the answers to features (n, width), as (n_ridges, n)."""
         features = finite_array("features", features, ndim=2, single=True)
@@ -383,6 +394,7 @@ class ReadoutPath(NamedTuple):
         return self.weights @ features.T / np.sqrt(features.shape[1]) + self.intercepts[:, None]
 
 
+@border
 def readout_path(
     features: ArrayLike, y: ArrayLike, ridges: ArrayLike, *, intercept: bool = False
 ) -> ReadoutPath:
@@ -502,17 +514,20 @@ class LinearPath(NamedTuple):
     column_means: Floats
     intercepts: Floats
 
+    @border(left="contexts")
     def predict(self, contexts: Contexts) -> Floats:
         """Return the answers to prompts, as (n_ridges, n)."""
         gram = feature_gram(contexts, self.train) - self.column_means
         return self.dual @ gram.T + self.intercepts[:, None]
 
+    @border
     def matrix(self) -> Floats:
         """Return the attention weights Gamma in full, (n_ridges, d, d + 1)."""
         x, b = self.train.x, self.train.b
         return np.einsum("rn,nd,ne->rde", self.dual, x, b, optimize=True)
 
 
+@border
 def linear_path(train: Contexts, ridges: ArrayLike, *, intercept: bool = False) -> LinearPath:
     """Return linear attention pretrained by ridge regression, for several ridges at once.
 

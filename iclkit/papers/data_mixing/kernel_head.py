@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import linalg
 
 from iclkit import hermite
-from iclkit._checks import count, finite_array, instance, same_length, scalar
+from iclkit._checks import border, count, finite_array, instance, same_length, scalar
 from iclkit.hermite import Function
 from iclkit.papers.data_mixing.head import (
     feature_gram,
@@ -55,6 +55,7 @@ _FLAT = 1e-9  # size, relative to the link, below which a coefficient is zero by
 # ------------------------------------------------------------------ means of products
 
 
+@border
 def gaussian_product(
     covariance: ArrayLike,
     left: ArrayLike,
@@ -269,22 +270,26 @@ class WideLayer:
     stage_one: Contexts | None
     pull: Floats
 
+    @border(left="contexts")
     def learned(self, contexts: Contexts) -> Floats:
         """Return the coordinates that the step appended to some prompts, (m, r)."""
         if self.stage_one is None:
             return np.zeros((len(contexts), 1))
         return feature_gram(contexts, self.stage_one) @ self.pull
 
+    @border
     def covariance(self, left: Contexts, right: Contexts) -> Floats:
         """Return the covariance over neurons of what they receive from two sets, (n, m)."""
         start = feature_gram(left, right) / self.scale
         return start + self.learned(left) @ self.learned(right).T
 
+    @border
     def variance(self, contexts: Contexts) -> Floats:
         """Return the variance over neurons of what they receive from each prompt, (m,)."""
         start = squared_norms(contexts) / self.scale
         return start + (self.learned(contexts) ** 2).sum(axis=1)
 
+    @border
     def kernel(self, left: Contexts, right: Contexts) -> Floats:
         """Return the kernel of the head, ``E sigma(z) sigma(z')`` over neurons, (n, m).
 
@@ -305,6 +310,7 @@ class WideLayer:
         )
 
 
+@border
 def wide_layer(
     stage_one: Contexts,
     *,
@@ -417,11 +423,13 @@ class KernelPath(NamedTuple):
     train: Contexts
     dual: Floats
 
+    @border(right="contexts")
     def predict(self, contexts: Contexts) -> Floats:
         """Return the answers to prompts, as (n_ridges, m)."""
         return self.dual @ self.layer.kernel(self.train, contexts)
 
 
+@border
 def kernel_path(layer: WideLayer, train: Contexts, ridges: ArrayLike) -> KernelPath:
     """Return the infinitely wide head that ridge regression fits, for several ridges at once.
 
@@ -480,6 +488,7 @@ def _solves(kernel: Floats, y: Floats, shifts: Floats) -> Floats:
 # ------------------------------------------------------------------ information exponent
 
 
+@border
 def information_exponent(link: str | Function, *, degree: int = 20) -> int:
     """Return the order of the first Hermite coefficient of a link that does not vanish.
 
@@ -526,6 +535,7 @@ def information_exponent(link: str | Function, *, degree: int = 20) -> int:
     return int(orders[0])
 
 
+@border
 def gradient_signal(
     link: str | Function,
     task_moment: ArrayLike,

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from iclkit import hermite
-from iclkit._checks import count, finite_array
+from iclkit._checks import border, count, finite_array
 from iclkit.papers.data_mixing.sources import Source, magnitude, mixture_weights, source_list
 
 __all__ = [
@@ -65,6 +65,7 @@ class LabelMoments(NamedTuple):
     third_slope: Floats
 
 
+@border
 def label_moments(link: Link, noise: float, *, scale: ArrayLike = 1.0) -> LabelMoments:
     """Return the moments of labels that all closed forms of the chapter need.
 
@@ -136,6 +137,7 @@ class _Directions(NamedTuple):
     bulk: float
 
 
+@border
 def spike_overlap(theta: ArrayLike, d: int) -> Floats:
     """Return the mean squared overlap of a task direction with the spike of the task law.
 
@@ -392,6 +394,7 @@ class Moments:
     cells: tuple[Cell, ...]
 
 
+@border
 def moments(
     sources: Sequence[Source] | Source, weights: ArrayLike = (1.0,), *, n_context: int
 ) -> Moments:

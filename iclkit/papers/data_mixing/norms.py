@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iclkit import hermite
-from iclkit._checks import count, instance, scalar
+from iclkit._checks import border, count, instance, scalar
 from iclkit.papers.data_mixing.moments import Link, label_moments
 from iclkit.papers.data_mixing.sources import Source
 
@@ -23,6 +23,7 @@ Floats = NDArray[np.float64]
 _NOISE_NODES = 8  # of Gauss-Hermite quadrature: exact for the eighth power of a label
 
 
+@border
 def norm_fluctuation(link: Link, noise: float, context_ratio: float) -> float:
     """Return the limit of d times the relative variance of the squared feature norm.
 
@@ -71,6 +72,7 @@ def norm_fluctuation(link: Link, noise: float, context_ratio: float) -> float:
     return float(2 + ratio * (spread + 2 * ratio * law.square**2) / scale**2)
 
 
+@border
 def norm_variance(source: Source, *, n_context: int) -> float:
     """Return the relative variance of the squared feature norm at a finite dimension, exactly.
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iclkit._checks import count, generator, instance
+from iclkit._checks import border, count, generator, instance, scalar
 from iclkit.hermite import Function, activation, checked
 from iclkit.papers.data_mixing.head import (
     Head,
@@ -85,6 +85,7 @@ class Draw(NamedTuple):
     head: Head
 
 
+@border
 def draw(setup: Setup, *, rng: np.random.Generator) -> Draw:
     """Return the random part of an experiment.
 
@@ -113,6 +114,7 @@ def draw(setup: Setup, *, rng: np.random.Generator) -> Draw:
     return Draw(setup, stage_one, train, join(test.pools), head)
 
 
+@border
 def run(
     drawn: Draw,
     weights: ArrayLike,
@@ -213,6 +215,7 @@ def _scorer(test: Contexts, n_sources: int) -> Callable[[Floats], Floats]:
     return score
 
 
+@border
 def simulate(
     *,
     sources: Sequence[Source],
@@ -273,6 +276,7 @@ def simulate(
     ((2, 2), (2,))
     """
     setup = Setup(sources, n_context, n_prompts, width, activation, n_test, single)
+    ridge = scalar("ridge", ridge, open_=True)
     table = run(draw(setup, rng=rng), weights, step_sizes=step_sizes, ridges=[ridge])
     return {
         "network": table["network"][:, 0],

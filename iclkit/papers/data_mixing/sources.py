@@ -16,7 +16,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from iclkit import hermite
-from iclkit._checks import count, finite_array, generator, instance, same_length, scalar
+from iclkit._checks import (
+    border,
+    count,
+    finite_array,
+    generator,
+    instance,
+    same_length,
+    scalar,
+    shown,
+)
 
 __all__ = [
     "Contexts",
@@ -82,17 +91,30 @@ class Contexts:
         """Input dimension."""
         return self.x.shape[1]
 
+    @border
     def take(self, index: ArrayLike) -> Contexts:
         """Return the prompts at some positions, or where a mask is true."""
-        rows = np.asarray(index)
-        rows = rows if rows.size else rows.astype(np.int64)
+        rows = _positions(index, len(self))
         return Contexts(self.x[rows], self.b[rows], self.y[rows], self.source[rows])
+
+
+def _positions(index: ArrayLike, n: int) -> NDArray[Any]:
+    """Return positions among n prompts, or a mask of them."""
+    rows = np.asarray(index) if np.ma.is_masked(index) is False else np.zeros(0, dtype=object)
+    rows = rows.astype(np.int64) if rows.shape == (0,) and rows.dtype == float else rows
+    if rows.ndim != 1 or rows.dtype.kind not in "biu":
+        raise TypeError(f"index must be a vector of integers or a mask, got {shown(index)}")
+    if rows.dtype.kind == "b" and len(rows) != n:
+        raise ValueError(f"index must have one entry per prompt if a mask, {n}, got {len(rows)}")
+    if rows.dtype.kind != "b" and rows.size and not -n <= rows.min() <= rows.max() < n:
+        raise ValueError(f"index must be from {-n} to {n - 1}, got {rows.min()} to {rows.max()}")
+    return rows
 
 
 def _real(name: str, values: ArrayLike) -> NDArray[Any]:
     """Return finite numbers as an array: float32 and the integers of `source` stay."""
-    if np.size(values) == 0:
-        return np.asarray(values)
+    if isinstance(values, np.ndarray) and values.size == 0:
+        return values
     array = finite_array(name, values, ndim=None, single=True)
     if name != "source":
         bound = _LONGEST[array.dtype.name]
@@ -130,6 +152,7 @@ def magnitude(name: str, value: float, *, high: float = _LARGEST) -> float:
     return number
 
 
+@border
 def join(parts: Sequence[Contexts]) -> Contexts:
     """Return the prompts of several sets as one set, in order.
 
@@ -157,6 +180,7 @@ def join(parts: Sequence[Contexts]) -> Contexts:
     return Contexts(*(np.concatenate(column) for column in columns))
 
 
+@border
 def summarise(
     x: ArrayLike, y: ArrayLike, x_query: ArrayLike, y_query: ArrayLike, *, source: int = 0
 ) -> Contexts:
@@ -276,6 +300,7 @@ class Source:
         for name in ("mu_xi", "mu_x"):
             object.__setattr__(self, name, _vector(name, getattr(self, name), self.d, at=None))
 
+    @border
     def tasks(self, n_prompts: int, *, rng: np.random.Generator) -> Floats:
         """Return one task direction ``xi / |xi|`` per prompt, (n_prompts, d)."""
         shape = (count("n_prompts", n_prompts), self.d)
@@ -283,12 +308,14 @@ class Source:
         xi += self.mu_xi
         return xi / np.linalg.norm(xi, axis=1, keepdims=True)
 
+    @border
     def inputs(self, n_inputs: int, *, rng: np.random.Generator) -> Floats:
         """Return independent inputs, (n_inputs, d)."""
         shape = (count("n_inputs", n_inputs), self.d)
         centred = _spiked(generator(rng).standard_normal(shape), self.theta_x, self.gamma_x)
         return centred + self.mu_x
 
+    @border
     def sample(
         self, n_prompts: int, n_context: int, *, rng: np.random.Generator, marked: int = 0
     ) -> Contexts:
@@ -379,10 +406,11 @@ def source_list(sources: Sequence[Source] | Source) -> tuple[Source, ...]:
     return listed
 
 
+@border
 def mixture_weights(weights: ArrayLike, n_sources: int) -> Floats:
     """Return the shares of the sources in the mixture: non-negative, summing to one."""
     shares = finite_array("weights", weights, ndim=1)
-    if len(shares) != n_sources:
+    if len(shares) != count("n_sources", n_sources):
         raise ValueError(f"weights must have one entry per source, {n_sources}, got {len(shares)}")
     if (shares < 0).any() or (shares > 2).any() or abs(shares.sum() - 1) > _SUM_SLACK:
         raise ValueError(f"weights must be >= 0 and sum to 1, got {shares.tolist()}")
@@ -403,11 +431,13 @@ class MixturePools(NamedTuple):
     pools: tuple[Contexts, ...]
     uniforms: Floats
 
+    @border
     def choose(self, weights: ArrayLike) -> NDArray[np.int64]:
         """Return the source of each prompt under some weights, (n,)."""
         edges = np.cumsum(mixture_weights(weights, len(self.pools)))[:-1]
         return np.searchsorted(edges, self.uniforms, side="right")
 
+    @border
     def mix(self, weights: ArrayLike) -> Contexts:
         """Return the mixture: for other weights, only prompts that change source change.
 
@@ -426,6 +456,7 @@ class MixturePools(NamedTuple):
         return every.take(chosen * len(chosen) + rows)
 
 
+@border
 def draw_pools(
     sources: Sequence[Source], n_prompts: int, n_context: int, *, rng: np.random.Generator
 ) -> MixturePools:
@@ -451,6 +482,7 @@ def draw_pools(
     return MixturePools(pools, rng.uniform(size=n_prompts))
 
 
+@border
 def draw_mixture(
     sources: Sequence[Source],
     weights: ArrayLike,

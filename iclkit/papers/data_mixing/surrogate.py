@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
 
 from iclkit import hermite
-from iclkit._checks import count, finite_array, generator
+from iclkit._checks import border, count, finite_array, generator
 from iclkit.papers.data_mixing.simulation import FeatureMap
 
 __all__ = ["Expansion", "adapted", "expansion", "plain"]
@@ -35,6 +35,7 @@ class Expansion(NamedTuple):
     residual: Floats
 
 
+@border
 def plain(
     activation: str | hermite.Function, degree: int, *, rng: np.random.Generator
 ) -> FeatureMap:
@@ -88,6 +89,7 @@ def plain(
     return feature_map
 
 
+@border
 def adapted(
     activation: str | hermite.Function, degree: int, *, rng: np.random.Generator
 ) -> FeatureMap:
@@ -139,6 +141,7 @@ def adapted(
     return feature_map
 
 
+@border
 def expansion(activation: str | hermite.Function, degree: int, radii: ArrayLike) -> Expansion:
     """Return the polynomial and the residual of an activation at several scales of its argument.
 

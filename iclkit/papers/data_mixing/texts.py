@@ -14,7 +14,18 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iclkit._checks import count, finite_array, generator, instance, same_length, scalar
+from iclkit._checks import (
+    border,
+    count,
+    finite_array,
+    flag,
+    generator,
+    instance,
+    real_array,
+    same_length,
+    scalar,
+    shown,
+)
 from iclkit.hermite import Function, activation
 from iclkit.papers.data_mixing.head import (
     Head,
@@ -94,6 +105,7 @@ class Texts(NamedTuple):
     test: dict[str, Pool]
 
 
+@border
 def prepare_texts(
     sources: Mapping[str, tuple[ArrayLike, ArrayLike]],
     d: int,
@@ -232,6 +244,7 @@ def _project(pool: Pool, axes: Floats) -> Pool:
     return Pool(x.astype(np.float32), pool.y)
 
 
+@border
 def with_label_noise(
     texts: Texts, language: str, deviation: float, *, rng: np.random.Generator
 ) -> Texts:
@@ -266,10 +279,11 @@ def _texts(texts: Texts) -> Texts:
 
 def _pool(pools: Mapping[str, Pool], language: str) -> Pool:
     if not isinstance(language, str) or language not in pools:
-        raise ValueError(f"language must be one of {', '.join(pools)}, got {language!r}")
+        raise ValueError(f"language must be one of {', '.join(pools)}, got {shown(language)}")
     return pools[language]
 
 
+@border
 def draw_contexts(
     pool: Pool,
     n_prompts: int,
@@ -326,7 +340,7 @@ def _prompts(
     pool: Pool, n_prompts: int, n_context: int, rng: np.random.Generator, *, sign_flip: bool
 ) -> Iterator[tuple[Floats, Floats]]:
     """Yield inputs (m, n_context + 1, d) and labels of blocks of prompts, the query first."""
-    instance("pool", pool, Pool, "take it from prepare_texts")
+    pool = _checked_pool(pool)
     n_prompts, size = count("n_prompts", n_prompts), count("n_context", n_context) + 1
     if size > len(pool.y):
         raise ValueError(
@@ -340,6 +354,15 @@ def _prompts(
         yield pool.x[rows], labels.astype(pool.x.dtype)
 
 
+def _checked_pool(pool: Pool) -> Pool:
+    """Return a pool if it has one finite label per finite row."""
+    instance("pool", pool, Pool, "take it from prepare_texts")
+    x = finite_array("x", pool.x, ndim=2, single=True)
+    y = finite_array("y", pool.y, ndim=1, single=True)
+    same_length(x=x, y=y)
+    return Pool(x, y)
+
+
 def _distinct(n_rows: int, size: int, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Return rows of distinct numbers below n in random order, by Floyd's algorithm."""
     chosen = np.empty((n_rows, size), dtype=np.int64)
@@ -350,6 +373,7 @@ def _distinct(n_rows: int, size: int, n: int, rng: np.random.Generator) -> NDArr
     return rng.permuted(chosen, axis=1)
 
 
+@border
 def context_ridge_errors(
     pool: Pool,
     n_prompts: int,
@@ -425,6 +449,7 @@ class SourceStatistics(NamedTuple):
     n_texts: int
 
 
+@border
 def source_statistics(
     texts: Texts, reference: str, *, penalty: float = 0.01
 ) -> dict[str, SourceStatistics]:
@@ -521,6 +546,7 @@ class Plan:
     def __post_init__(self) -> None:
         for name in ("n_context", "n_prompts", "width", "n_validation", "n_test"):
             count(name, getattr(self, name))
+        flag("sign_flip", self.sign_flip)
         activation(self.activation)
 
 
@@ -552,6 +578,7 @@ class Study(NamedTuple):
     head: Head
 
 
+@border
 def draw_study(
     texts: Texts,
     plan: Plan,
@@ -654,10 +681,13 @@ def _training(study: Study, weights: ArrayLike, only: Sequence[str] | None) -> T
 def _known(study: Study, language: str) -> str:
     if language not in study.languages:
         listed = ", ".join(study.languages)
-        raise ValueError(f"only must name languages of pretraining, {listed}; got {language!r}")
+        raise ValueError(
+            f"only must name languages of pretraining, {listed}; got {shown(language)}"
+        )
     return language
 
 
+@border
 def linear_errors(
     study: Study,
     weights: ArrayLike,
@@ -739,6 +769,7 @@ def _scores(study: Study, answers: Floats) -> Floats:
     return np.array([np.mean((answers - y)[m] ** 2) / np.mean(y[m] ** 2) for m in masks])
 
 
+@border
 def pre_activations(
     study: Study,
     weights: ArrayLike,
@@ -774,6 +805,7 @@ def pre_activations(
     return part, take_step(study.head, scale, part.stage_one, others, study.plan.activation)
 
 
+@border
 def network_errors(
     study: Study,
     weights: ArrayLike,
@@ -857,6 +889,7 @@ def _spread(test: PreActivations, steps: Floats) -> dict[str, Floats]:
     }
 
 
+@border
 def error_rows(
     study: Study, errors: Mapping[str, Floats], step_sizes: ArrayLike = (), **labels: Any
 ) -> list[dict[str, Any]]:
@@ -896,9 +929,9 @@ def error_rows(
     ['linear', 'mean', 0.5]
     """
     names = (*instance("study", study, Study, "make one with draw_study").tested, "mean")
-    rows = []
+    rows, sizes = [], np.atleast_1d(real_array("step_sizes", step_sizes))
     for model, values in _tables(errors, len(names) - 1).items():
-        steps = [np.nan] if values.ndim == 1 else np.atleast_1d(step_sizes)
+        steps = [np.nan] if values.ndim == 1 else sizes
         if len(steps) != len(np.atleast_2d(values)):
             raise ValueError(f"step_sizes must fit {model}, {len(values)}, got {len(steps)}")
         for step, line in zip(steps, np.atleast_2d(values), strict=True):

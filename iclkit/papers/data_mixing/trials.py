@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from iclkit import hermite
-from iclkit._checks import count, finite_array, generator
+from iclkit._checks import border, count, finite_array, generator
 from iclkit.hermite import Function
 from iclkit.papers.data_mixing.head import (
     Head,
@@ -31,6 +31,7 @@ __all__ = ["trial"]
 Floats = NDArray[Any]
 
 
+@border
 def trial(
     sources: Sequence[Source],
     mixtures: ArrayLike,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp, softmax
 
-from iclkit._checks import finite_array, instance
+from iclkit._checks import border, finite_array, instance
 
 __all__ = [
     "Attended",
@@ -76,6 +76,7 @@ class Attended(NamedTuple):
     demo_share: float
 
 
+@border
 def look_up(
     demo: ArrayLike,
     query: ArrayLike,
@@ -151,6 +152,7 @@ def checked_lookup(lookup: Lookup) -> Lookup:
     return instance("lookup", lookup, Lookup, "make one with look_up")
 
 
+@border
 def attend(lookup: Lookup) -> Attended:
     """Return the attention output for a query, its weights and its normaliser.
 
@@ -197,6 +199,7 @@ def scores_of(lookup: Lookup) -> Floats:
     return scores
 
 
+@border
 def attention_output(queries: ArrayLike, keys: ArrayLike, values: ArrayLike) -> Floats:
     """Return the exact attention outputs of many queries.
 

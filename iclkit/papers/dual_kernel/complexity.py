@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iclkit._checks import count, finite_array, generator, scalar
+from iclkit._checks import border, count, finite_array, generator, scalar
 from iclkit.papers.dual_kernel._laws import Layer, checked_layer, dot_columns, finite_kernel
 from iclkit.papers.dual_kernel.gap_deviation import cube_radii, probability
 from iclkit.risk import Estimate
@@ -47,6 +47,7 @@ class RademacherBounds(NamedTuple):
     trace: float
 
 
+@border
 def rademacher(tokens: ArrayLike, W_K: ArrayLike, W_V: ArrayLike, *, radius: float = 1.0) -> float:
     """Return the empirical Rademacher complexity of a Frobenius ball, over all signs.
 
@@ -90,6 +91,7 @@ def rademacher(tokens: ArrayLike, W_K: ArrayLike, W_V: ArrayLike, *, radius: flo
     return scalar("radius", radius) * float(_signed_norms(gram, signs).mean()) / n
 
 
+@border
 def sample_rademacher(
     tokens: ArrayLike,
     W_K: ArrayLike,
@@ -127,6 +129,7 @@ def sample_rademacher(
     return Estimate(float(norms.mean()), float(norms.std(ddof=1) / np.sqrt(n_draws)))
 
 
+@border(finite=True)
 def rademacher_bounds(
     tokens: ArrayLike,
     W_K: ArrayLike,
@@ -175,6 +178,7 @@ def rademacher_bounds(
     return RademacherBounds(upper / 2**0.5, upper, scale * bound * float(kernel.sum()) ** 0.5)
 
 
+@border(finite=True)
 def empirical_bound(
     complexity: float,
     n_demo: int,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 
-from iclkit._checks import finite_array, instance
+from iclkit._checks import border, finite_array, instance
 from iclkit.papers.dual_kernel.attention import Lookup, attend, checked_lookup, image
 from iclkit.papers.dual_kernel.dual import DualModel, descend, dual_gradient, zero_shot_model
 from iclkit.papers.dual_kernel.kernels import Features, features_of
@@ -40,6 +40,7 @@ class _Parts(NamedTuple):
     values: Floats
 
 
+@border
 def stack(
     layers: Sequence[Layer],
     tokens: ArrayLike,
@@ -168,6 +169,7 @@ class DualStack(NamedTuple):
     models: tuple[tuple[DualModel, ...], ...]
 
 
+@border
 def dual_stack(
     layers: Sequence[Layer], tokens: ArrayLike, *, causal: bool = False, residual: bool = False
 ) -> DualStack:
@@ -261,6 +263,7 @@ class FeedForward(NamedTuple):
     W_2: Floats
     b_2: Floats
 
+    @border
     def __call__(self, h: ArrayLike) -> Floats:
         """Return the output for one input (d_v,); a `ValueError` if shapes do not fit."""
         h = finite_array("h", h, ndim=1)
@@ -292,11 +295,13 @@ class FeedForwardDual(NamedTuple):
     slope: Floats
     radius: float
 
+    @border
     def __call__(self, points: ArrayLike) -> Floats:
         """Return ``W phi(z) + b_F`` at one point (d_k,), as (d_out,)."""
         return self.model(points) + self.offset
 
 
+@border
 def feed_forward_dual(lookup: Lookup, layer: FeedForward) -> FeedForwardDual:
     """Return the dual model of attention followed by a feed-forward layer.
 

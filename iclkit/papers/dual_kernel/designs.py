@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 
-from iclkit._checks import count, scalar
+from iclkit._checks import border, count, scalar
 from iclkit.papers.dual_kernel.errors import (
     _away,
     _by_query,
@@ -94,6 +94,7 @@ class Design(NamedTuple):
     variance: float
 
 
+@border
 def optimal_positive(squared_norm: float, dim: int) -> OptimalPositive:
     """Return the positive map that is best for a kernel entry with this ``|x + y|^2``.
 
@@ -137,6 +138,7 @@ def optimal_positive(squared_norm: float, dim: int) -> OptimalPositive:
     return OptimalPositive(float(rho), float((1.0 - 1.0 / rho) / 8.0), variance)
 
 
+@border
 def small_norm_shift(queries: ArrayLike, keys: ArrayLike, values: ArrayLike) -> Floats:
     """Return the best shift of short keys and queries, in closed form.
 
@@ -185,6 +187,7 @@ def small_norm_shift(queries: ArrayLike, keys: ArrayLike, values: ArrayLike) -> 
     return np.asarray(np.linalg.lstsq(system, target, rcond=None)[0])
 
 
+@border
 def best_shift(
     queries: ArrayLike,
     keys: ArrayLike,
@@ -216,6 +219,8 @@ def best_shift(
 
     Notes
     -----
+    What exceeds float64 is infinite.
+
     For positive features the minimum is the only one: to shift keys by c is to draw projections
     around c, the variance is the integral of ``|F|^2 p^2 / q_c`` with normal densities p and q_c,
     and ``1/q_c`` is log-convex in c. For the other kinds it is a local minimum.
@@ -240,6 +245,7 @@ def best_shift(
     return BestShift(shift, float(np.mean(variance)))
 
 
+@border
 def best_design(
     queries: ArrayLike, keys: ArrayLike, values: ArrayLike, *, kind: str = "positive"
 ) -> Design:
@@ -265,6 +271,8 @@ def best_design(
 
     Notes
     -----
+    What exceeds float64 is infinite.
+
     Shift and concentration together. For positive features ``1/q`` is log-convex in the natural
     parameters of the normal law q, so this minimum, too, is the only one.
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 
-from iclkit._checks import finite_array, instance, scalar
+from iclkit._checks import border, finite_array, instance, scalar
 from iclkit.papers.dual_kernel.attention import (
     Lookup,
     View,
@@ -76,6 +76,7 @@ class DualModel(NamedTuple):
     coefficients: Floats
     log_scale: float = 0.0
 
+    @border
     def __call__(self, points: ArrayLike) -> Floats:
         """Return f at a point (d_k,) as (d_v,), or at columns (d_k, n_points) as (d_v, n_points).
 
@@ -101,6 +102,7 @@ def _kernel(keys: Floats, points: Floats, log_scale: float) -> Floats:
     return kernel
 
 
+@border
 def zero_shot_model(lookup: Lookup) -> DualModel:
     """Return the dual model before any demonstration, with weights W_0.
 
@@ -122,6 +124,7 @@ def zero_shot_model(lookup: Lookup) -> DualModel:
     return DualModel(lookup.keys[:, later], lookup.values[:, later], -attend(lookup).log_normaliser)
 
 
+@border
 def task_update(lookup: Lookup) -> DualModel:
     """Return what the demonstrations teach, ``W_1 - W_0``.
 
@@ -138,6 +141,7 @@ def task_update(lookup: Lookup) -> DualModel:
     return DualModel(lookup.keys[:, first], lookup.values[:, first], -attend(lookup).log_normaliser)
 
 
+@border(finite=True)
 def dual_loss(
     lookup: Lookup,
     model: DualModel,
@@ -188,6 +192,7 @@ def dual_loss(
     return float(decay - np.sum(targets * fitted)) / rate
 
 
+@border
 def dual_gradient(
     lookup: Lookup,
     model: DualModel,
@@ -228,6 +233,7 @@ def dual_gradient(
     return _finite(DualModel(keys, np.concatenate([pull, shrunk], axis=1), log_scale))
 
 
+@border
 def descend(model: DualModel, gradient: DualModel, *, learning_rate: float = 1.0) -> DualModel:
     """Return the model after one gradient step, ``W - eta G``.
 
@@ -268,6 +274,7 @@ def _checked(name: str, model: DualModel) -> DualModel:
     return instance(name, model, DualModel, "make one with zero_shot_model")
 
 
+@border(weight="negative_weight", ratio="negative_ratio")
 def dual_output(
     demo: ArrayLike,
     query: ArrayLike,
@@ -344,6 +351,7 @@ def dual_output(
     return descend(start, gradient, learning_rate=learning_rate)(lookup.query)
 
 
+@border(negative_weight="weight", negative_ratio="ratio")
 def contrasted(lookup: Lookup, *, weight: float, ratio: float) -> Floats:
     """Return the demonstrations' targets less a multiple of the mean negative sample.
 
@@ -365,8 +373,8 @@ def contrasted(lookup: Lookup, *, weight: float, ratio: float) -> Floats:
     Ren and Liu 2024; which samples are negative is recalled, not read.
     """
     values = _targets(lookup, None)
-    ratio = scalar("negative_ratio", ratio)
-    if scalar("negative_weight", weight) == 0:
+    weight, ratio = scalar("negative_weight", weight), scalar("negative_ratio", ratio)
+    if weight == 0:
         return values
     chosen = values[:, negative_samples(lookup, ratio)]
     with np.errstate(over="ignore", invalid="ignore"):
@@ -376,6 +384,7 @@ def contrasted(lookup: Lookup, *, weight: float, ratio: float) -> Floats:
     return np.asarray(targets)
 
 
+@border(negative_ratio="ratio")
 def negative_samples(lookup: Lookup, ratio: float) -> NDArray[np.intp]:
     """Return the indices of the demonstrations with the lowest scores, in ascending order.
 
@@ -404,6 +413,7 @@ def negative_samples(lookup: Lookup, ratio: float) -> NDArray[np.intp]:
     return np.sort(order[: max(1, round(ratio * lookup.n_demo))])
 
 
+@border
 def token_by_token(
     demo: ArrayLike, query: ArrayLike, W_Q: ArrayLike, W_K: ArrayLike, W_V: ArrayLike
 ) -> Floats:
@@ -446,6 +456,7 @@ def token_by_token(
     return np.append(largest * np.linalg.norm(unit, axis=0), 0.0)
 
 
+@border
 def inner(first: DualModel, second: DualModel) -> float:
     """Return the Hilbert-Schmidt inner product of the weights of two models.
 
@@ -480,6 +491,7 @@ def inner(first: DualModel, second: DualModel) -> float:
     return float(product)
 
 
+@border
 def leave_one_out(lookup: Lookup) -> Floats:
     """Return the attention outputs without each demonstration in turn.
 

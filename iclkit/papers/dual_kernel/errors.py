@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 
-from iclkit._checks import choice, finite_array, scalar
+from iclkit._checks import border, choice, finite_array, scalar
 from iclkit.papers.dual_kernel.maps import (
     checked_kind,
     checked_pair,
@@ -62,6 +62,7 @@ class OutputExpansion(NamedTuple):
 # ------------------------------------------------------------------ one entry of the kernel
 
 
+@border
 def relative_variance(
     kind: str,
     x: ArrayLike,
@@ -122,6 +123,7 @@ def relative_variance(
     return float(variance[0]) if y.ndim == 1 else variance
 
 
+@border
 def relative_covariance(
     kind: str,
     query: ArrayLike,
@@ -153,6 +155,8 @@ def relative_covariance(
 
     Notes
     -----
+    What exceeds float64 is infinite.
+
     With ``z_i = x + y_i`` and ``u_i = x - y_i``, ``rho = 1`` and independent projections:
     ``exp(<z_i, z_j>) - 1``, ``cosh <z_i, z_j> - 1`` and ``cosh <u_i, u_j> - 1``. Orthogonal blocks
     add ``(d_k - 1) R_ij`` with R of `block_covariance`.
@@ -250,6 +254,7 @@ def _block_part(kind: str, points: Floats, sampling: str) -> Floats:
 # ------------------------------------------------------------------ the output
 
 
+@border
 def output_variance(
     kind: str,
     query: ArrayLike,
@@ -360,6 +365,7 @@ def _shifted_cosh(base: Floats, side: Floats) -> Floats:
     return 0.5 * (np.exp(base + side) + np.exp(base - side))
 
 
+@border
 def output_expansion(
     kind: str, query: ArrayLike, keys: ArrayLike, values: ArrayLike
 ) -> OutputExpansion:
@@ -439,6 +445,7 @@ def _third_moments(kind: str, points: Floats) -> Floats:
     return np.mean([np.exp(sign * (a * ij + b * ik + c * jk)) for a, b, c in turns], axis=0)
 
 
+@border
 def output_error_bound(query: ArrayLike, keys: ArrayLike, values: ArrayLike, error: float) -> float:
     """Return a bound of the output's error where every kernel entry errs by at most `error`.
 
@@ -489,6 +496,7 @@ def output_error_bound(query: ArrayLike, keys: ArrayLike, values: ArrayLike, err
 # ------------------------------------------------------------------ how many
 
 
+@border
 def projections_needed(
     kind: str,
     x: ArrayLike,
@@ -529,6 +537,8 @@ def projections_needed(
 
     Notes
     -----
+    What exceeds float64 is infinite.
+
     ``max_j C_jj / error^2``, and with a probability ``sum_j C_jj / (failure error^2)`` by
     Chebyshev's inequality for each key, where C is that of `relative_variance`.
 

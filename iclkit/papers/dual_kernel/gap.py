@@ -12,7 +12,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iclkit._checks import choice, count, finite_array, generator, scalar
+from iclkit._checks import border, choice, count, finite_array, generator, scalar
 from iclkit.papers.dual_kernel._laws import (
     Law,
     Layer,
@@ -42,6 +42,7 @@ BALLS: Final = ("frobenius", "operator", "nuclear")
 _ENTRIES = 2_000_000  # kernel entries held at once
 
 
+@border
 def uniform_gap(
     tokens: ArrayLike,
     W_K: ArrayLike,
@@ -102,6 +103,7 @@ def uniform_gap(
     return scalar("radius", radius) * float(_dual_norm(gram, _checked_ball(ball)))
 
 
+@border
 def uniform_gaps(
     samples: ArrayLike,
     W_K: ArrayLike,
@@ -145,6 +147,7 @@ def uniform_gaps(
     return scalar("radius", radius) * np.concatenate(gaps)
 
 
+@border
 def gap_gram(tokens: ArrayLike, W_K: ArrayLike, W_V: ArrayLike, *, law: Law) -> Floats:
     """Return ``(C - C_hat)(C - C_hat)^T``, (d_v, d_v).
 
@@ -177,6 +180,7 @@ def gap_gram(tokens: ArrayLike, W_K: ArrayLike, W_V: ArrayLike, *, law: Law) -> 
     return _gap_grams(layer, law, gram_of_layer(layer, checked_law(law)), batch)[0]
 
 
+@border
 def sample_gaps(
     n_samples: int,
     n_demo: int,
@@ -220,6 +224,7 @@ def sample_gaps(
     return uniform_gaps(tokens, W_K, W_V, law=law, radius=radius, ball=ball)
 
 
+@border
 def draw_tokens(shape: tuple[int, ...], *, law: Law, rng: np.random.Generator) -> Floats:
     """Return tokens with independent coordinates of a law.
 
@@ -248,6 +253,7 @@ def draw_tokens(shape: tuple[int, ...], *, law: Law, rng: np.random.Generator) -
     return generator(rng).uniform(-1.0, 1.0, sizes)
 
 
+@border
 def sample_spread(tokens: ArrayLike, W_K: ArrayLike, W_V: ArrayLike) -> float:
     """Return an unbiased estimate of n times the mean squared gap, from the sample alone.
 

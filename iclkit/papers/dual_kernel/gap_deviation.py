@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iclkit._checks import count, finite_array, scalar
+from iclkit._checks import border, count, finite_array, scalar
 from iclkit.papers.dual_kernel._laws import (
     Law,
     Layer,
@@ -77,6 +77,7 @@ class CubeRadii(NamedTuple):
     feature: float
 
 
+@border
 def gap_bounds(
     W_K: ArrayLike,
     W_V: ArrayLike,
@@ -153,6 +154,7 @@ def _bousquet(mean: float, variance: float, size: float, t: float) -> float:
     return float(mean + np.sqrt(2 * t * (variance + 2 * size * mean)) + size * t / 3)
 
 
+@border
 def cube_radii(W_K: ArrayLike, W_V: ArrayLike) -> CubeRadii:
     """Return the largest norms of values and features over the cube ``[-1, 1]^d``.
 
@@ -202,6 +204,7 @@ def probability(delta: float) -> float:
 # ------------------------------------------------------------------ how fast
 
 
+@border
 def gap_exponent(W_K: ArrayLike, *, law: Law) -> float:
     """Return e such that the mean gap falls as ``n^-e``, up to logarithms, for any values but 0.
 

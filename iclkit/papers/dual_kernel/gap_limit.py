@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.stats import chi2
 
-from iclkit._checks import finite_array, scalar
+from iclkit._checks import border, finite_array, scalar
 from iclkit.papers.dual_kernel._laws import (
     Law,
     Layer,
@@ -40,6 +40,7 @@ _CUBE_NODES = 12_000
 _CONTOUR = 14  # nodes on half of it: more would add rounding, fewer truncation
 
 
+@border
 def covariance_spectrum(W_K: ArrayLike, W_V: ArrayLike, *, law: Law) -> Floats:
     """Return the eigenvalues of the covariance of one token's ``v phi(k)^T``, largest first.
 
@@ -88,6 +89,7 @@ def covariance_spectrum(W_K: ArrayLike, W_V: ArrayLike, *, law: Law) -> Floats:
     return values
 
 
+@border
 def gap_law(W_K: ArrayLike, W_V: ArrayLike, *, law: Law, radius: float = 1.0) -> GapLaw:
     """Return the limit law of ``sqrt(n)`` times the gap of the Frobenius ball.
 
@@ -185,6 +187,7 @@ class GapLaw:
         )
         return float(np.sqrt(total / np.pi) / 8 * np.sum(laplace * np.exp(-log_t / 2)))
 
+    @border
     def cdf(self, x: ArrayLike) -> Floats:
         """Return the probability of at most x, finite numbers, of the same shape as x."""
         x = finite_array("x", x, ndim=None)
@@ -195,6 +198,7 @@ class GapLaw:
         inside = _invert(self.values / total, np.where(square > 0, square, 1.0))
         return np.where(square > 0, np.clip(inside, 0.0, 1.0), 0.0).reshape(x.shape)
 
+    @border
     def quantile(self, level: ArrayLike) -> Floats:
         """Return the values that are exceeded with probability ``1 - level``.
 

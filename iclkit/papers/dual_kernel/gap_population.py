@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iclkit._checks import count, finite_array, scalar
+from iclkit._checks import border, count, finite_array, scalar
 from iclkit.papers.dual_kernel._laws import (
     Law,
     Layer,
@@ -74,6 +74,7 @@ class GapMoments(NamedTuple):
         return self.power - self.signal
 
 
+@border
 def gap_moments(W_K: ArrayLike, W_V: ArrayLike, *, law: Law) -> GapMoments:
     """Return the moments of one token's contribution to the cross-covariance.
 
@@ -120,6 +121,7 @@ def gap_moments(W_K: ArrayLike, W_V: ArrayLike, *, law: Law) -> GapMoments:
     return GapMoments(_tilted_second(layer, layer.kernel), _gaussian_gram(layer), fourth)
 
 
+@border(finite=True)
 def gap_moment(
     W_K: ArrayLike, W_V: ArrayLike, n_demo: int, *, law: Law, radius: float = 1.0
 ) -> float:
@@ -160,6 +162,7 @@ def gap_moment(
     return scalar("radius", radius) * spread / count("n_demo", n_demo) * radius
 
 
+@border
 def population_gram(W_K: ArrayLike, W_V: ArrayLike, *, law: Law) -> Floats:
     """Return ``C C^T``, (d_v, d_v), of the cross-covariance of values and features.
 
@@ -191,6 +194,7 @@ def population_gram(W_K: ArrayLike, W_V: ArrayLike, *, law: Law) -> Floats:
     return gram_of_layer(checked_layer(W_K, W_V), checked_law(law))
 
 
+@border
 def population_attention(queries: ArrayLike, W_K: ArrayLike, W_V: ArrayLike, *, law: Law) -> Floats:
     """Return what softmax attention answers when its demonstrations are the whole population.
 

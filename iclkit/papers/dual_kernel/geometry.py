@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import eigh_tridiagonal
 from scipy.special import betainc, betaln, expit, logsumexp
 
-from iclkit._checks import choice, count, finite_array, scalar
+from iclkit._checks import border, choice, count, finite_array, scalar
 from iclkit.papers.dual_kernel.attention import Lookup, attend, checked_lookup, scores_of
 from iclkit.papers.dual_kernel.dual import leave_one_out
 from iclkit.risk import Estimate
@@ -79,6 +79,7 @@ class ProductLaw(NamedTuple):
 # ------------------------------------------------------------------ products of updates
 
 
+@border
 def update_product(
     keys: ArrayLike,
     values: ArrayLike,
@@ -126,6 +127,7 @@ def update_product(
     return product
 
 
+@border
 def update_cosine(
     keys: ArrayLike,
     values: ArrayLike,
@@ -191,6 +193,7 @@ def _shifted_product(
     return np.asarray((pairs * np.exp(scores - np.asarray(shift)[..., None, None])).sum((-1, -2)))
 
 
+@border
 def same_task_auc(same: ArrayLike, different: ArrayLike) -> Estimate:
     """Return how often the score of a same-task pair exceeds that of a different-task pair.
 
@@ -238,6 +241,7 @@ def _shares_below(scores: Floats, others: Floats) -> Floats:
     return np.asarray(0.5 * (counts[0] + counts[1]) / len(others), dtype=np.float64)
 
 
+@border
 def cosine_auc(dim: int, n_context: int, *, centred: bool = True) -> float:
     """Return the exact `same_task_auc` of cosines for linear attention and Gaussian tokens.
 
@@ -307,6 +311,7 @@ def _jacobi_rule(a: float, b: float) -> tuple[Floats, Floats]:
 # ------------------------------------------------------------------ the law of a product
 
 
+@border
 def product_law(
     dim: int,
     n_context: int,
@@ -508,6 +513,7 @@ def _mean_square_same(i: _Integrals, shares: Shares, d: int, noise_var: float) -
 # ------------------------------------------------------------------ single demonstrations
 
 
+@border
 def attribution(lookup: Lookup) -> Floats:
     """Return what each token contributes to the attention output.
 
@@ -533,6 +539,7 @@ def attribution(lookup: Lookup) -> Floats:
     return checked_lookup(lookup).values * attend(lookup).weights
 
 
+@border
 def influence(lookup: Lookup) -> Floats:
     """Return how far the attention output moves when a demonstration is left out.
 
@@ -570,6 +577,7 @@ def influence(lookup: Lookup) -> Floats:
     return attend(lookup).weights[: lookup.n_demo] * np.linalg.norm(moved, axis=0)
 
 
+@border
 def worst_corruption(lookup: Lookup, *, key_norm: float, value_norm: float) -> Floats:
     """Return how far the worst replacement of each demonstration moves the attention output.
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 
-from iclkit._checks import choice, count, finite_array
+from iclkit._checks import border, choice, count, finite_array
 from iclkit.papers.dual_kernel.attention import Lookup, checked_lookup
 
 __all__ = [
@@ -113,6 +113,7 @@ class KernelMap:
         choice("kind", self.kind, KERNELS)
         count("degree", self.degree)
 
+    @border
     def __call__(self, columns: ArrayLike) -> Floats:
         """Return the features (m,) of one vector (d_k,), or (m, n) of n columns (d_k, n)."""
         x = finite_array("columns", columns, ndim=None)
@@ -178,6 +179,7 @@ class FeatureDual(NamedTuple):
     trained: Floats
     normaliser: float
 
+    @border(columns="queries")
     def __call__(self, queries: ArrayLike) -> Floats:
         """Return ``W_1 phi(z)`` for one z (d_k,) or for columns (d_k, n)."""
         phi = features_of(self.features, queries)
@@ -189,6 +191,7 @@ class FeatureDual(NamedTuple):
         return self.trained @ phi
 
 
+@border
 def feature_dual(lookup: Lookup, features: Features, *, normalised: bool = True) -> FeatureDual:
     """Return the dual model of attention with features, as matrices.
 
@@ -236,6 +239,7 @@ def feature_dual(lookup: Lookup, features: Features, *, normalised: bool = True)
     return FeatureDual(features, zero_shot, zero_shot + weighted[:, :n] @ phi[:, :n].T, normaliser)
 
 
+@border
 def kernel_attention(lookup: Lookup, features: Features, *, normalised: bool = True) -> Floats:
     """Return the attention output with the kernel of some features, token by token.
 
@@ -278,6 +282,7 @@ def kernel_attention(lookup: Lookup, features: Features, *, normalised: bool = T
     return lookup.values @ weights / total
 
 
+@border
 def unscaled(lookup: Lookup) -> Lookup:
     """Return the same query and keys without the factor ``d_k^(-1/4)`` of softmax attention.
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 
-from iclkit._checks import count, finite_array, instance
+from iclkit._checks import border, count, finite_array, instance
 from iclkit.papers.dual_kernel.tokens import CubeRegression
 
 __all__ = [
@@ -104,6 +104,7 @@ class BlindHead(NamedTuple):
 # ------------------------------------------------------------------------- closed forms
 
 
+@border(dim="d")
 def best_linear_attention_loss(d: int, n_context: int, *, link: str = "linear") -> float:
     """Return the least loss of one layer of linear attention on prompts from a cube.
 
@@ -155,6 +156,7 @@ def best_linear_attention_loss(d: int, n_context: int, *, link: str = "linear") 
     return (moments.square - explained) / moments.variance
 
 
+@border
 def centred_attention_loss(d: int, n_context: int) -> float:
     """Return the least loss on linear tasks of linear attention that subtracts the means.
 
@@ -196,6 +198,7 @@ def centred_attention_loss(d: int, n_context: int) -> float:
     return 1 - (n - 1) / (n + d + (_KURTOSIS - 3) * (n - 1) / n)
 
 
+@border
 def label_moments(law: CubeRegression) -> LabelMoments:
     """Return mean and second moment of a label.
 
@@ -236,6 +239,7 @@ def label_moments(law: CubeRegression) -> LabelMoments:
     return LabelMoments(mean, square)
 
 
+@border
 def label_kernel(law: CubeRegression, x: ArrayLike, z: ArrayLike) -> Floats:
     """Return the average product of the labels of two inputs over all tasks.
 
@@ -294,6 +298,7 @@ def _kernel(law: CubeRegression, product: Floats, squares: Floats) -> Floats:
 # ------------------------------------------------------------------------- families of heads
 
 
+@border
 def blind_task(law: CubeRegression, x: ArrayLike, x_query: ArrayLike) -> BlindTask:
     """Return what is needed of prompts to judge heads whose weights do not look at the labels.
 
@@ -336,6 +341,7 @@ def blind_task(law: CubeRegression, x: ArrayLike, x_query: ArrayLike) -> BlindTa
     return BlindTask(kernel, products[:, -1], label_moments(law).variance)
 
 
+@border
 def best_readout(task: BlindTask, weights: ArrayLike) -> BlindHead:
     """Return the best linear combination of heads with given weights, and its loss.
 
@@ -393,6 +399,7 @@ def best_readout(task: BlindTask, weights: ArrayLike) -> BlindHead:
     return BlindHead(float(errors.mean()), float(stderr), readout, errors)
 
 
+@border(weights="weigh")
 def best_scale(task: BlindTask, weigh: Weigh, *, sign: int = 1) -> BlindHead:
     """Return the best head whose scores are a multiple of the inner products of the inputs.
 
@@ -424,8 +431,9 @@ def best_scale(task: BlindTask, weigh: Weigh, *, sign: int = 1) -> BlindHead:
     ----------
     New here.
     """
-    if sign not in (1, -1):
-        raise ValueError(f"sign must be 1 or -1, got {sign!r}")
+    sign = count("sign", sign, low=-1, high=1)
+    if sign == 0:
+        raise ValueError("sign must be 1 or -1, got 0")
     if not callable(weigh):
         raise TypeError(f"weigh must be a function, got {type(weigh).__name__}")
     instance("task", task, BlindTask, "make one with blind_task")

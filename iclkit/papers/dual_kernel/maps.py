@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
-from iclkit._checks import choice, count, finite_array, instance, scalar
+from iclkit._checks import border, choice, count, finite_array, instance, scalar
 
 __all__ = [
     "KINDS",
@@ -74,6 +74,7 @@ class FeatureMap:
         """Number of features: m, or 2m for hyperbolic and trigonometric maps."""
         return self.n_projections * (1 if self.kind == "positive" else 2)
 
+    @border
     def __call__(self, points: ArrayLike) -> Floats:
         """Return the features of points, plainly: they under- or overflow for long points.
 
@@ -90,6 +91,7 @@ class FeatureMap:
         with np.errstate(over="ignore", invalid="ignore"):
             return np.where(factors == 0, factors, np.exp(logs) * factors)
 
+    @border
     def log_features(self, points: ArrayLike) -> Floats:
         """Return the logarithms of the features of points; they cannot under- or overflow.
 
@@ -164,6 +166,7 @@ class FeatureMap:
         return heights - 0.5 * np.log(m)
 
 
+@border
 def feature_map(kind: str, projections: ArrayLike, *, rho: float = 1.0) -> FeatureMap:
     """Return a map whose inner products estimate the softmax kernel.
 
@@ -219,6 +222,7 @@ def feature_map(kind: str, projections: ArrayLike, *, rho: float = 1.0) -> Featu
     return FeatureMap(kind, rows, rho)
 
 
+@border
 def feature_attention(
     queries: ArrayLike,
     keys: ArrayLike,
@@ -274,8 +278,7 @@ def feature_attention(
     >>> feature_attention([2.0], [[40.0, 40.0]], [[1.0, 3.0]], feature_map=phi)
     array([2.])
     """
-    if not isinstance(normaliser, str) or normaliser not in _NORMALISERS:
-        raise ValueError(f"normaliser must be features or exact, got {normaliser!r}")
+    normaliser = choice("normaliser", normaliser, _NORMALISERS)
     x, y, v = checked_parts(queries, keys, values)
     y = y if shift is None else y - checked_shift(shift, y)
     columns = x[:, None] if x.ndim == 1 else x
@@ -322,6 +325,7 @@ def _positive(denominator: Floats) -> Floats:
     return denominator
 
 
+@border
 def centre(queries: ArrayLike, keys: ArrayLike) -> Floats:
     """Return the shift of keys that centres what features see: mean query plus mean key.
 
@@ -361,6 +365,7 @@ def centre(queries: ArrayLike, keys: ArrayLike) -> Floats:
     return mean
 
 
+@border
 def kernel_ratios(feature_map: FeatureMap, query: ArrayLike, keys: ArrayLike) -> Floats:
     """Return what each projection alone estimates, over the exact kernel.
 
@@ -383,6 +388,8 @@ def kernel_ratios(feature_map: FeatureMap, query: ArrayLike, keys: ArrayLike) ->
 
     Notes
     -----
+    What exceeds float64 is infinite.
+
     For simulations: rows of one large map can be grouped into many small ones, and the estimate of
     a group is the mean of its rows. With ``z = x + y`` and ``u = x - y``, positive maps have
     ``exp(<omega, z> - |z|^2/2)``, hyperbolic ones ``cosh <omega, z> exp(-|z|^2/2)``,
@@ -418,6 +425,7 @@ def _ratios(feature_map: FeatureMap, points: Floats) -> Floats:
     return 0.5 * np.exp(sides) * (1.0 + np.exp(-2.0 * np.abs(angles)))
 
 
+@border
 def sampled_attention(
     feature_map: FeatureMap, queries: ArrayLike, keys: ArrayLike, *, n_draws: int = 1
 ) -> Floats:

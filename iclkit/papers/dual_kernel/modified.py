@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 
-from iclkit._checks import count, finite_array, scalar
+from iclkit._checks import border, count, finite_array, scalar
 from iclkit.papers.dual_kernel.attention import Lookup, attend, checked_lookup, scores_of
 
 __all__ = ["modified_output", "ridge_steps", "signed_weights"]
@@ -20,6 +20,7 @@ __all__ = ["modified_output", "ridge_steps", "signed_weights"]
 Floats = NDArray[np.float64]
 
 
+@border
 def signed_weights(
     scores: ArrayLike,
     n_demo: int,
@@ -114,6 +115,7 @@ def _negative_share(scores: Floats, weight: float, ratio: float) -> Floats:
     return share
 
 
+@border
 def modified_output(
     lookup: Lookup,
     *,
@@ -165,6 +167,7 @@ def modified_output(
     )
 
 
+@border
 def ridge_steps(lookup: Lookup, ridge: float, n_steps: int) -> Floats:
     """Return the output after several gradient steps of the dual model with weight decay.
 

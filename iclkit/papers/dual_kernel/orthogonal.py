@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln, hyp2f1
 
-from iclkit._checks import count, finite_array
+from iclkit._checks import border, count, finite_array
 from iclkit.papers.dual_kernel.maps import checked_kind
 
 __all__ = ["block_covariance", "block_variance"]
@@ -21,6 +21,7 @@ _NODES = 24  # of half the contour
 _DEPTH = 40.0  # the contour ends where the integrand has fallen by exp(-40)
 
 
+@border
 def block_variance(kind: str, squared_norm: ArrayLike, dim: int) -> Floats:
     """Return the relative covariance of two projections of one orthogonal block, for one key.
 
@@ -45,6 +46,8 @@ def block_variance(kind: str, squared_norm: ArrayLike, dim: int) -> Floats:
 
     Notes
     -----
+    What exceeds float64 is infinite.
+
     ``R = exp(-s/2) M(-d/2; d/2; -s/2) - 1`` for positive and hyperbolic features and
     ``R = exp(s/2) M(-d/2; d/2; s/2) - 1`` for trigonometric ones, with Kummer's function M. The
     first is negative for all s > 0: orthogonal blocks always help. The second is not. Computed as
@@ -70,6 +73,7 @@ def block_variance(kind: str, squared_norm: ArrayLike, dim: int) -> Floats:
     return _less_one(kind, 2.0 * half, _rotation_mean(half, half, np.zeros_like(half), dim))
 
 
+@border
 def block_covariance(kind: str, points: ArrayLike) -> Floats:
     """Return the relative covariance of two projections of one block, for all pairs of keys.
 
@@ -92,6 +96,8 @@ def block_covariance(kind: str, points: ArrayLike) -> Floats:
 
     Notes
     -----
+    What exceeds float64 is infinite.
+
     With ``a = |z_i|^2/2``, ``b = |z_j|^2/2``, ``c = <z_i, z_j>`` (a and b negative for
     trigonometric features), ``h = d/2`` and ``w = (ab - c^2/4) / ((t - a)(t - b))``, the mean of
     ``exp(<omega, z_i> + <omega', z_j>)`` is the contour integral about all singularities of ::

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from iclkit._checks import count, generator
+from iclkit._checks import border, count, generator
 
 __all__ = ["normal_projections", "orthogonal_projections", "sobol_projections"]
 
@@ -19,6 +19,7 @@ _BITS = 30  # of a Sobol point; half a step is added, so that no coordinate is 0
 _MOST_DIMS = 21_201  # dimensions of SciPy's direction numbers
 
 
+@border
 def normal_projections(n_projections: int, dim: int, *, rng: np.random.Generator) -> Floats:
     """Return independent standard normal projections, one per row.
 
@@ -51,6 +52,7 @@ def normal_projections(n_projections: int, dim: int, *, rng: np.random.Generator
     return generator(rng).standard_normal(shape)
 
 
+@border
 def orthogonal_projections(n_projections: int, dim: int, *, rng: np.random.Generator) -> Floats:
     """Return standard normal projections that are orthogonal in blocks of `dim` rows.
 
@@ -96,6 +98,7 @@ def orthogonal_projections(n_projections: int, dim: int, *, rng: np.random.Gener
     return (lengths[..., None] * basis).reshape(-1, dim)[:n_projections]
 
 
+@border
 def sobol_projections(n_projections: int, dim: int, *, rng: np.random.Generator) -> Floats:
     """Return normal projections that fill the space evenly: a scrambled Sobol sequence.
 

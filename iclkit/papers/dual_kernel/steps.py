@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
 
-from iclkit._checks import finite_array, instance, scalar
+from iclkit._checks import border, finite_array, instance, scalar
 
 __all__ = [
     "Spectrum",
@@ -88,6 +88,7 @@ class StepPrice(NamedTuple):
 # ------------------------------------------------------------------ spectra
 
 
+@border
 def kernel_spectrum(gram: ArrayLike) -> Spectrum:
     """Return the eigendecomposition of a kernel matrix, for steps without normaliser.
 
@@ -124,6 +125,7 @@ def kernel_spectrum(gram: ArrayLike) -> Spectrum:
     return Spectrum(np.maximum(values, 0.0), vectors, np.ones(len(gram)))
 
 
+@border
 def softmax_spectrum(keys: ArrayLike) -> Spectrum:
     """Return the eigendecomposition of the softmax weights among keys.
 
@@ -181,6 +183,7 @@ def _scores(name: str, keys: Floats, queries: Floats | None = None) -> Floats:
 # ------------------------------------------------------------------ filters
 
 
+@border
 def descent_filter(
     values: ArrayLike, steps: ArrayLike, *, rate: float, decay: float = 0.0
 ) -> Floats:
@@ -243,6 +246,7 @@ def _geometric(loss: Floats, steps: Floats) -> Floats:
     return np.where(loss == 0, steps, np.where(loss <= 0.5, gentle, steep))
 
 
+@border
 def flow_filter(values: ArrayLike, times: ArrayLike) -> Floats:
     """Return the filters of the gradient flow from zero at given times.
 
@@ -271,6 +275,7 @@ def flow_filter(values: ArrayLike, times: ArrayLike) -> Floats:
     return np.where(values > 0, -np.expm1(-times * values) / safe, times)
 
 
+@border
 def ridge_filter(values: ArrayLike, penalties: ArrayLike) -> Floats:
     """Return the filters of kernel ridge regression with given penalties.
 
@@ -299,6 +304,7 @@ def ridge_filter(values: ArrayLike, penalties: ArrayLike) -> Floats:
     return np.divide(1.0, total, out=np.zeros_like(total), where=total > 0)
 
 
+@border(steps="n_steps")
 def equivalent_penalty(values: ArrayLike, n_steps: int, *, rate: float) -> Floats:
     """Return, direction by direction, the ridge penalty that equals some number of steps.
 
@@ -379,6 +385,7 @@ def _positive_steps(n_steps: float) -> Floats:
 # ------------------------------------------------------------------ what is predicted
 
 
+@border
 def filter_weights(spectrum: Spectrum, cross: ArrayLike, filters: ArrayLike) -> Floats:
     """Return the weights that filtered regression gives to the values.
 
@@ -415,6 +422,7 @@ def filter_weights(spectrum: Spectrum, cross: ArrayLike, filters: ArrayLike) -> 
     return np.asarray(spectrum.scale[:, None] * (spectrum.vectors @ moved), dtype=np.float64)
 
 
+@border
 def step_weights(
     keys: ArrayLike,
     queries: ArrayLike,
@@ -492,6 +500,7 @@ def _kernel(scores: Floats) -> Floats:
     return kernel
 
 
+@border
 def multi_step(
     keys: ArrayLike,
     values: ArrayLike,
@@ -545,6 +554,7 @@ def multi_step(
 # ------------------------------------------------------------------ what it costs
 
 
+@border
 def linear_risk(
     weights: ArrayLike, label_cov: ArrayLike, cross_cov: ArrayLike, query_var: ArrayLike
 ) -> Floats:
@@ -593,6 +603,7 @@ def linear_risk(
     return np.asarray(var + (weights * (C @ weights - 2.0 * c)).sum(axis=-2), dtype=np.float64)
 
 
+@border
 def direction_price(snr: ArrayLike, shrinkage: ArrayLike) -> Floats:
     """Return the risk of shrinking one direction over that of Bayes.
 
@@ -635,6 +646,7 @@ def direction_price(snr: ArrayLike, shrinkage: ArrayLike) -> Floats:
     return (1.0 + u) * ((1.0 - h) ** 2 + h * h / u)
 
 
+@border
 def step_price(
     n_steps: float = np.inf, ceiling: float = np.inf, *, decayed: bool = False
 ) -> StepPrice:
@@ -713,6 +725,7 @@ def _best_rate(worst: Callable[[float], float], n_steps: float, ceiling: float) 
     return StepPrice(float(found.fun), float(np.exp(found.x)))
 
 
+@border(steps="n_steps")
 def polynomial_price(n_steps: int, ceiling: float) -> float:
     """Return the least price, in the worst direction, of any scheme of some steps.
 
@@ -755,6 +768,7 @@ def polynomial_price(n_steps: int, ceiling: float) -> float:
     return float(1.0 + np.sinh(min(angle, 350.0)) ** -2.0)
 
 
+@border(steps="n_steps")
 def chebyshev_filter(
     values: ArrayLike, n_steps: int, *, noise_var: float, top: float | None = None
 ) -> Floats:
@@ -807,6 +821,7 @@ def chebyshev_filter(
     return (1.0 - wave * np.sqrt(noise_var / top) / height) / (values + noise_var)
 
 
+@border
 def stopping_bracket(
     values: ArrayLike, noise_var: float, *, rate: float | None = None
 ) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iclkit._checks import count, finite_array
+from iclkit._checks import border, count, finite_array
 from iclkit.papers.dual_kernel.attention import attention_output
 from iclkit.papers.dual_kernel.dual import DualModel
 from iclkit.papers.dual_kernel.maps import FeatureMap
@@ -54,6 +54,7 @@ class ExactStream(NamedTuple):
     keys: Floats
     values: Floats
 
+    @border
     def learn(self, keys: ArrayLike, values: ArrayLike) -> ExactStream:
         """Return the stream after further tokens: one step for each."""
         keys, values = _pairs(keys, values)
@@ -61,6 +62,7 @@ class ExactStream(NamedTuple):
         both = (self.keys, keys), (self.values, values)
         return ExactStream(*(np.concatenate(parts, axis=1) for parts in both))
 
+    @border
     def forget(self, index: int) -> ExactStream:
         """Return the stream as if token `index`, counted from 0, had never come."""
         if count("index", index, low=0) >= self.keys.shape[1]:
@@ -72,6 +74,7 @@ class ExactStream(NamedTuple):
         """The trained model itself, with d_v + 1 outputs."""
         return DualModel(self.keys, _targets(self.values))
 
+    @border
     def __call__(self, queries: ArrayLike) -> Floats:
         """Return the attention outputs (d_v, n_queries) of scaled queries (d_k, n_queries)."""
         if self.keys.shape[1] == 0:
@@ -79,6 +82,7 @@ class ExactStream(NamedTuple):
         return attention_output(queries, self.keys, self.values)
 
 
+@border
 def exact_stream(keys: ArrayLike, values: ArrayLike) -> ExactStream:
     """Return the stream that has learned some tokens, in function space.
 
@@ -134,6 +138,7 @@ class FeatureStream:
     log_shift: Floats
     moved: Floats
 
+    @border
     def learn(self, keys: ArrayLike, values: ArrayLike) -> FeatureStream:
         """Return the stream after further tokens: one gradient step for each."""
         logs, targets = self._terms(keys, values)
@@ -142,6 +147,7 @@ class FeatureStream:
         grown = replace(self, sums=self.sums * shrink, moved=self.moved * shrink, log_shift=shift)
         return grown._stepped(logs, targets)
 
+    @border
     def forget(self, keys: ArrayLike, values: ArrayLike) -> FeatureStream:
         """Return the stream after one step uphill for each token, which takes it out again.
 
@@ -155,6 +161,7 @@ class FeatureStream:
             raise ValueError("tokens to forget must have been learned, got a key beyond all others")
         return self._stepped(logs, -targets)
 
+    @border
     def cancellation(self, queries: ArrayLike) -> Floats:
         """Return all that was learned or forgotten over what is left, (n_queries,).
 
@@ -165,6 +172,7 @@ class FeatureStream:
         with np.errstate(divide="ignore"):
             return (self.moved @ features) / np.abs(self.sums[-1] @ features)
 
+    @border
     def __call__(self, queries: ArrayLike) -> Floats:
         """Return the outputs (d_v, n_queries) for scaled queries (d_k, n_queries).
 
@@ -199,6 +207,7 @@ class FeatureStream:
         return np.exp(logs - logs.max(axis=0))
 
 
+@border
 def feature_stream(feature_map: FeatureMap, keys: ArrayLike, values: ArrayLike) -> FeatureStream:
     """Return the stream that has learned some tokens, with features.
 

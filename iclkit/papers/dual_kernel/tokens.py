@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from iclkit._checks import choice, count, finite_array, generator, instance, scalar
+from iclkit._checks import border, choice, count, finite_array, generator, instance, scalar
 from iclkit.prompts import Prompts
 
 __all__ = ["LINKS", "CubeRegression", "prompt_tokens", "random_layer"]
@@ -61,6 +61,7 @@ class CubeRegression:
         count("dim", self.dim)
         choice("link", self.link, LINKS)
 
+    @border
     def sample(self, n_prompts: int, n_context: int, *, rng: np.random.Generator) -> Prompts:
         """Return `n_prompts` prompts with `n_context` labelled examples each.
 
@@ -80,6 +81,7 @@ class CubeRegression:
         y = self.label(np.einsum("bnd,bd->bn", x, task))
         return Prompts(x[:, :-1], y[:, :-1], x[:, -1], y[:, -1], task)
 
+    @border
     def label(self, signal: Floats) -> Floats:
         """Return the labels ``g(t)`` of linear signals t, of the same shape."""
         signal = finite_array("signal", signal, ndim=None)
@@ -90,6 +92,7 @@ class CubeRegression:
         return np.sin(signal) if self.link == "sin" else np.cos(signal)
 
 
+@border
 def prompt_tokens(prompts: Prompts) -> Floats:
     """Return prompts as tokens: columns ``(x_i; y_i)``, and the query ``(x; 0)`` last.
 
@@ -114,6 +117,7 @@ def prompt_tokens(prompts: Prompts) -> Floats:
     return np.concatenate([x, y[..., None]], axis=2).transpose(0, 2, 1)
 
 
+@border
 def random_layer(
     dim: int, *, scale: float = 1.0, rng: np.random.Generator
 ) -> tuple[Floats, Floats, Floats]:

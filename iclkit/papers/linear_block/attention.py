@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iclkit._checks import finite_array, scalar
+from iclkit._checks import border, finite_array, scalar
 from iclkit.papers.linear_block._descent import FLAT, descend
 from iclkit.papers.linear_block.arrays import checked_prior, of_shape
 from iclkit.papers.linear_block.polynomial import Reduced, exact_risk
@@ -101,6 +101,7 @@ class ProfileSlope(NamedTuple):
 # ------------------------------------------------------------------ profile
 
 
+@border
 def attention_profile(prior: RegressionPrior, b: ArrayLike, u0: ArrayLike) -> Floats:
     """Return the least risk of linear attention with given value weights, noise included.
 
@@ -143,6 +144,7 @@ def attention_profile(prior: RegressionPrior, b: ArrayLike, u0: ArrayLike) -> Fl
     return profile_slope(prior, b, u0).risk
 
 
+@border
 def profile_slope(prior: RegressionPrior, b: ArrayLike, u0: ArrayLike) -> ProfileSlope:
     """Return the profile with its derivatives by the value weights.
 
@@ -186,6 +188,7 @@ def profile_slope(prior: RegressionPrior, b: ArrayLike, u0: ArrayLike) -> Profil
     return ProfileSlope(risk.reshape(shape)[()], slopes[0], slopes[1][()])
 
 
+@border
 def profile_weights(prior: RegressionPrior, b: ArrayLike, u0: float) -> OptimalAttention:
     """Return the best linear attention with given value weights.
 
@@ -270,6 +273,7 @@ def _matrix(best: Best) -> Floats:
 # ------------------------------------------------------------------ minima
 
 
+@border
 def optimal_attention(prior: RegressionPrior) -> OptimalAttention:
     """Return the linear attention of least risk: the global minimum, both branches searched.
 
@@ -323,6 +327,7 @@ def optimal_attention(prior: RegressionPrior) -> OptimalAttention:
     return _restored(prior, white, ends, int(np.argmin(ends.values)))
 
 
+@border
 def attention_minima(prior: RegressionPrior) -> tuple[OptimalAttention, ...]:
     """Return the local minima of the risk of linear attention that the search meets, best first.
 

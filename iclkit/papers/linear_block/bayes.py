@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 
-from iclkit._checks import count, generator
+from iclkit._checks import border, count, generator
 from iclkit.features import wishart_factor
 from iclkit.papers.linear_block.arrays import checked_prior, checked_prompts
 from iclkit.papers.linear_block.prior import (
@@ -72,6 +72,7 @@ class BayesPredictor:
     def __post_init__(self) -> None:
         checked_prior(self.prior)
 
+    @border
     def __call__(self, x: ArrayLike, y: ArrayLike, x_query: ArrayLike) -> Floats:
         """Return predictions, (batch,); see `iclkit.predictors.Predictor`."""
         x, y, x_query = checked_prompts(x, y, x_query, dim=self.prior.dim)
@@ -80,6 +81,7 @@ class BayesPredictor:
         return x_query @ mean + ridge(x @ root, y - x @ mean, x_query @ root)
 
 
+@border
 def bayes_risk(prior: RegressionPrior, *, n_draws: int, rng: np.random.Generator) -> Estimate:
     """Return the risk of the Bayes predictor, averaged over the inputs of the context alone.
 
@@ -159,6 +161,7 @@ def _wishart_blocks(
         yield wishart_factor(n_context, rank, size=min(block, n_draws - start), rng=rng)
 
 
+@border
 def bayes_equivalent(prior: RegressionPrior) -> float:
     """Return the deterministic equivalent of the Bayes risk, close to it for long contexts.
 
@@ -203,6 +206,7 @@ def bayes_equivalent(prior: RegressionPrior) -> float:
     return float(brentq(excess_of, low / 2, 2 * white.level, xtol=1e-300, rtol=1e-15))
 
 
+@border
 def bayes_lower_bound(prior: RegressionPrior) -> float:
     """Return a number that the Bayes risk cannot fall below.
 
@@ -236,6 +240,7 @@ def bayes_lower_bound(prior: RegressionPrior) -> float:
     return noise_var + float(np.sum(noise_var * (phi / (noise_var + white.n_context * phi))))
 
 
+@border
 def near_bayes_factor(prior: RegressionPrior) -> float:
     """Return a factor that bounds the excess risk of the best GD-beta over that of Bayes.
 
@@ -279,6 +284,7 @@ def near_bayes_factor(prior: RegressionPrior) -> float:
     return 1.0 + (white.trace + float(white.values.max())) / white.noise_var
 
 
+@border
 def threshold_sum(prior: RegressionPrior) -> float:
     """Return the sum of the smaller of each eigenvalue and the noise level of one context.
 

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import solve_ivp
 from scipy.special import exprel
 
-from iclkit._checks import finite_array
+from iclkit._checks import border, finite_array
 from iclkit.papers.linear_block.arrays import checked_prior, checked_step
 from iclkit.papers.linear_block.network import Weights, network_gradient
 from iclkit.papers.linear_block.polynomial import Reduced
@@ -46,6 +46,7 @@ _RTOL = 1e-12  # of each step; the worst error of a distance in four settings wa
 _STIFF_RANK = 25  # beyond it implicit steps, of cost rank^6, lose against many explicit ones
 _STIFF_SIZE = 1000  # likewise for the weights of a block, of cost size^3
 _ATOL = 1e-16  # share of the scale below which a deviation from the optimum is lost
+_SOONEST = 1e-100  # the solver does not move before
 _PATIENCE = 500_000  # evaluations; the paths of the book take less than a hundredth of them
 _LARGEST = 1e70  # weights whose fourth power is still a number
 _NO_FORCE = 1e-12  # a force below this share of its size is the rounding of zero
@@ -183,6 +184,7 @@ def _frame(prior: RegressionPrior) -> _Frame:
 # ------------------------------------------------------------------ the flow
 
 
+@border
 def gradient_flow(
     prior: RegressionPrior,
     times: ArrayLike,
@@ -267,6 +269,8 @@ def _times(times: ArrayLike) -> Floats:
             f"times must start at 0 or later and increase, got {times[0]:g} first and "
             f"{np.diff(times).min(initial=np.inf):g} as the smallest step"
         )
+    if 0 < times[-1] < _SOONEST:
+        raise ValueError(f"times must end at {_SOONEST:g} or later, got {times[-1]:g}")
     return times
 
 
@@ -393,6 +397,7 @@ def _minimum(frame: _Frame) -> float:
     return frame.noise_var + float(np.sum(frame.phi * (np.eye(len(frame.phi)) - frame.best)))
 
 
+@border
 def flow_field(prior: RegressionPrior, beta: ArrayLike, gamma: ArrayLike) -> tuple[Floats, Floats]:
     """Return the velocity of gradient flow: minus half the gradient of the risk of GD-beta.
 
@@ -426,11 +431,12 @@ def flow_field(prior: RegressionPrior, beta: ArrayLike, gamma: ArrayLike) -> tup
     (array([1.]), array([[2.]]))
     """
     frame = _frame(prior)
-    beta, gamma = _weights(prior, beta, gamma)
+    beta, gamma = checked_step(beta, gamma, prior.dim)
     e, shift = _velocity(frame, *_deviation(frame, beta - prior.task_mean, gamma))
     return frame.basis @ e, frame.basis @ shift @ frame.basis.T
 
 
+@border
 def loss_hessian(prior: RegressionPrior, beta: ArrayLike, gamma: ArrayLike) -> Floats:
     """Return the Hessian of the risk of GD-beta; a negative eigenvalue shows it is not convex.
 
@@ -470,7 +476,7 @@ def loss_hessian(prior: RegressionPrior, beta: ArrayLike, gamma: ArrayLike) -> F
     array([-0.586,  8.186])
     """
     frame = _frame(prior)
-    beta, gamma = _weights(prior, beta, gamma)
+    beta, gamma = checked_step(beta, gamma, prior.dim)
     inner = -2.0 * _jacobian(frame, *_deviation(frame, beta - prior.task_mean, gamma))
     (dim, rank), size = frame.basis.shape, prior.dim
     turn = np.zeros((size + size**2, rank + rank**2))
@@ -482,6 +488,7 @@ def loss_hessian(prior: RegressionPrior, beta: ArrayLike, gamma: ArrayLike) -> F
 # ------------------------------------------------------------------ rates
 
 
+@border
 def flow_bounds(
     prior: RegressionPrior,
     times: ArrayLike,
@@ -556,6 +563,7 @@ def _bounds(
     return e * np.exp(-0.5 * fade * times), shift * np.exp(-own * times) + forced
 
 
+@border
 def local_rates(prior: RegressionPrior) -> LocalRates:
     """Return the rates at which gradient flow approaches the optimum in the end.
 
@@ -619,6 +627,7 @@ def _force_rate(frame: _Frame, rates: Floats, modes: Floats) -> float:
 # ------------------------------------------------------------------ the block's own weights
 
 
+@border
 def block_flow(prior: RegressionPrior, times: ArrayLike, weights: Weights) -> BlockFlow:
     """Return the path of gradient flow on the weight matrices of a block, or of attention alone.
 
@@ -683,6 +692,7 @@ def block_flow(prior: RegressionPrior, times: ArrayLike, weights: Weights) -> Bl
     return BlockFlow(times, np.array([network_gradient(prior, w)[0] for w in found]), found)
 
 
+@border
 def trapped_block(prior: RegressionPrior) -> TrappedBlock:
     """Return the critical point of the block's risk that uses the leading direction alone.
 

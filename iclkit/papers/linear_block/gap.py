@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from iclkit._checks import count, generator, scalar
+from iclkit._checks import border, count, generator, scalar
 from iclkit.papers.linear_block.arrays import checked_prior
 from iclkit.papers.linear_block.attention import optimal_attention
 from iclkit.papers.linear_block.prior import (
@@ -102,6 +102,7 @@ class RatioSearch(NamedTuple):
     ratios: Floats
 
 
+@border
 def approximation_gap(prior: RegressionPrior) -> float:
     """Return the least risk of linear attention less that of linear transformer blocks.
 
@@ -137,6 +138,7 @@ def approximation_gap(prior: RegressionPrior) -> float:
     return optimal_attention(prior).gap
 
 
+@border
 def gap_bounds(prior: RegressionPrior) -> GapBounds:
     """Return lower and upper bounds of the gap.
 
@@ -215,6 +217,7 @@ def _zero_excess(white: Whitened) -> float:
 # ------------------------------------------------------------------ limits
 
 
+@border
 def small_mean_gap(prior: RegressionPrior) -> float:
     """Return the limit of the gap over ``|w|^2`` as the mean task shrinks in its direction.
 
@@ -270,6 +273,7 @@ def small_mean_gap(prior: RegressionPrior) -> float:
     return float(unit**2 @ (1 / (1 + gain)))
 
 
+@border
 def large_mean_gap(prior: RegressionPrior) -> float:
     """Return the limit of the gap over ``|w|^2`` as the mean task grows: ``2/(M+2)``.
 
@@ -304,6 +308,7 @@ def large_mean_gap(prior: RegressionPrior) -> float:
     return 2.0 / (checked_prior(prior).n_context + 2)
 
 
+@border
 def long_context_gap(prior: RegressionPrior) -> float:
     """Return the limit of the gap times the context length, all else fixed.
 
@@ -372,6 +377,7 @@ def _lowest(cost: Callable[[Floats], Floats]) -> float:
 # ------------------------------------------------------------------ is the bound sharp?
 
 
+@border
 def tight_prior(n_context: int, signal: float) -> RegressionPrior:
     """Return a prior of dimension one whose gap is close to ``|w|^2/(M+1)``.
 
@@ -415,6 +421,7 @@ def tight_prior(n_context: int, signal: float) -> RegressionPrior:
     return isotropic_prior(1, n_context=n_context, mean=learned / (learned + 1.0), **noise)
 
 
+@border
 def gap_ratio_search(n: int, *, rng: np.random.Generator, max_dim: int = 4) -> RatioSearch:
     """Return gaps of random instances over the lower bound ``|w|^2/(M+1)``.
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iclkit._checks import count
+from iclkit._checks import border, count
 from iclkit.papers.linear_block.arrays import (
     checked_prior,
     checked_prompts,
@@ -119,6 +119,7 @@ class GDPredictor:
         object.__setattr__(self, "beta", frozen(beta))
         object.__setattr__(self, "gamma", frozen(gamma))
 
+    @border(finite=True)
     def __call__(self, x: ArrayLike, y: ArrayLike, x_query: ArrayLike) -> Floats:
         """Return predictions, (batch,); see `iclkit.predictors.Predictor`."""
         x, y, x_query = checked_prompts(x, y, x_query, dim=len(self.beta))
@@ -126,6 +127,7 @@ class GDPredictor:
         return np.einsum("bd,bd->b", x_query, self.beta + slope @ self.gamma.T)
 
 
+@border
 def gd_risk(
     prior: RegressionPrior, beta: ArrayLike, gamma: ArrayLike, n_context: float | None = None
 ) -> float:
@@ -183,6 +185,7 @@ def _length(n_context: float) -> float:
     return count("n_context", n_context)  # type: ignore[arg-type]  # `count` refuses other floats
 
 
+@border
 def optimal_gd(prior: RegressionPrior) -> OptimalGD:
     """Return the best gradient step, which is also the best linear transformer block.
 
@@ -222,6 +225,7 @@ def optimal_gd(prior: RegressionPrior) -> OptimalGD:
     return OptimalGD(prior.task_mean.copy(), gamma, risk)
 
 
+@border
 def gd_zero(prior: RegressionPrior) -> OptimalGD:
     """Return the best gradient step that starts at zero.
 
@@ -270,6 +274,7 @@ def _best_step(prior: RegressionPrior, *, centred: bool) -> tuple[Floats, float]
     return half @ half.T, prior.noise_var + q * (q * excess)
 
 
+@border
 def step_hessian(prior: RegressionPrior, gamma: ArrayLike) -> Floats:
     """Return the matrix of the risk's quadratic growth in the start of the step.
 
@@ -315,6 +320,7 @@ def step_hessian(prior: RegressionPrior, gamma: ArrayLike) -> Floats:
     return (total + total.T) / 2
 
 
+@border
 def optimality(prior: RegressionPrior, reduced: Reduced) -> Optimality:
     """Return how far a block is from each of the five conditions for an optimal one.
 
@@ -366,6 +372,7 @@ def _norm(values: Floats) -> float:
     return float(np.linalg.norm(values))
 
 
+@border
 def saddle_excess(prior: RegressionPrior, learned: ArrayLike) -> float:
     """Return how far above the optimum a block rests that has learned only some directions.
 
@@ -401,6 +408,8 @@ def saddle_excess(prior: RegressionPrior, learned: ArrayLike) -> float:
     0.5
     """
     white = whiten(checked_prior(prior))
+    if np.ma.is_masked(learned):
+        raise ValueError("learned must have no masked entries; fill them or drop them")
     mask = np.asarray(learned)
     if mask.dtype != bool or mask.shape != white.values.shape:
         raise ValueError(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 
-from iclkit._checks import count, finite_array, generator
+from iclkit._checks import border, count, finite_array, generator
 from iclkit.papers.linear_block.arrays import checked_prior
 from iclkit.papers.linear_block.gd import optimal_gd
 from iclkit.papers.linear_block.prior import RegressionPrior, Whitened, whiten
@@ -140,6 +140,7 @@ def _token_map(rank: int, unit: float, scratchpad: bool) -> Floats:
 # ------------------------------------------------------------------ given heads
 
 
+@border
 def heads_risk(
     prior: RegressionPrior, values: ArrayLike, keys: ArrayLike, *, scratchpad: bool = False
 ) -> float:
@@ -230,6 +231,7 @@ def _normal_equations(moments: ContextMoments, values: Floats) -> tuple[Floats, 
 # ------------------------------------------------------------------ the best heads
 
 
+@border
 def best_heads(
     prior: RegressionPrior,
     n_heads: int,
@@ -344,6 +346,7 @@ def _best_keys(moments: ContextMoments, values: Floats) -> tuple[float, Floats]:
     return moments.power - float(np.sum(keys * cross)), keys.reshape(*values.shape, -1)
 
 
+@border
 def heads_gap(
     prior: RegressionPrior,
     n_heads: int,
@@ -404,6 +407,7 @@ def step_filter(white: Whitened) -> Floats:
     return white.values / curvature
 
 
+@border
 def unlimited_heads_gap(prior: RegressionPrior) -> float:
     """Return how much linear attention with any number of heads loses against the best block.
 
@@ -440,6 +444,7 @@ def unlimited_heads_gap(prior: RegressionPrior) -> float:
     return white.norm2 * _constant(white).share
 
 
+@border
 def enough_heads(prior: RegressionPrior) -> int:
     """Return the smallest number of heads that does as well as any number.
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iclkit._checks import finite_array
+from iclkit._checks import border, finite_array, instance
 from iclkit.papers.linear_block.arrays import (
     checked_prior,
     checked_prompts,
@@ -77,6 +77,7 @@ class Weights(NamedTuple):
 # ------------------------------------------------------------------ from matrices to numbers
 
 
+@border
 def reduce_network(
     W_P: ArrayLike,
     W_V: ArrayLike,
@@ -143,6 +144,7 @@ def _readout(weights: Weights) -> Floats:
 # ------------------------------------------------------------------ exact risk
 
 
+@border(finite=True)
 def reduced_risk(
     prior: RegressionPrior,
     *,
@@ -206,6 +208,7 @@ def reduced_risk(
     return exact_risk(prior, checked_reduced((u, u0, U, v, gamma), dim))
 
 
+@border
 def network_risk(
     prior: RegressionPrior,
     W_P: ArrayLike,
@@ -247,6 +250,7 @@ def network_risk(
     return exact_risk(prior, _reduce(weights))
 
 
+@border
 def reduced_gradient(prior: RegressionPrior, reduced: Reduced) -> tuple[float, Reduced]:
     """Return the exact risk of a network and its gradient in the reduced numbers.
 
@@ -287,6 +291,7 @@ def reduced_gradient(prior: RegressionPrior, reduced: Reduced) -> tuple[float, R
     return exact_gradient(checked_prior(prior), checked_reduced(reduced, prior.dim))
 
 
+@border
 def network_gradient(prior: RegressionPrior, weights: Weights) -> tuple[float, Weights]:
     """Return the exact risk of a network and its gradient in the weight matrices.
 
@@ -381,13 +386,15 @@ class BlockPredictor:
     guess: Floats | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        checked = _checked_weights(*self.weights)
+        weights = instance("weights", self.weights, Weights, "it holds W_P, W_V, W_K, W_Q")
+        checked = _checked_weights(*weights)
         kept = Weights._make(None if w is None else frozen(w) for w in checked)
         object.__setattr__(self, "weights", kept)
         if self.guess is not None:
             guess = sized_vector("guess", self.guess, checked.W_P.shape[1] - 1)
             object.__setattr__(self, "guess", frozen(guess))
 
+    @border
     def __call__(self, x: ArrayLike, y: ArrayLike, x_query: ArrayLike) -> Floats:
         """Return predictions, (batch,); see `iclkit.predictors.Predictor`."""
         x, y, x_query = checked_prompts(x, y, x_query, dim=self.weights.W_P.shape[1] - 1)
@@ -402,6 +409,7 @@ class BlockPredictor:
         return np.einsum("bn,bnv->bv", scores, context @ W.W_V.T) @ W.W_P
 
 
+@border
 def gd_to_block(beta: ArrayLike, gamma: ArrayLike, *, minimal: bool = False) -> Weights:
     """Return the weights of a block that takes one gradient step from `beta`.
 
@@ -466,6 +474,7 @@ def _thin_factors(matrix: Floats) -> tuple[Floats, Floats]:
     return np.hstack([keys, slot]), np.hstack([queries, slot])
 
 
+@border
 def guess_slot_predictor(beta: ArrayLike, gamma: ArrayLike) -> BlockPredictor:
     """Return attention alone whose query holds a guessed label, which makes it a gradient step.
 

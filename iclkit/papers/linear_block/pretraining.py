@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from iclkit._checks import count, finite_array, generator
+from iclkit._checks import border, count, finite_array, generator, instance
 from iclkit.papers.linear_block.arrays import checked_prior, checked_prompts, of_shape
 from iclkit.papers.linear_block.gd import gd_risk, optimal_gd
 from iclkit.papers.linear_block.heads import step_filter
@@ -56,6 +56,7 @@ class FittedGD(NamedTuple):
     sweeps: int
 
 
+@border
 def fit_gd(prompts: Prompts, *, max_sweeps: int = 2000) -> FittedGD:
     """Return the start and the step size that fit sampled prompts best.
 
@@ -122,6 +123,7 @@ class _Queries(NamedTuple):
 
 
 def _queries(prompts: Prompts) -> _Queries:
+    instance("prompts", prompts, Prompts, "sample them from a RegressionPrior")
     dim = finite_array("x", prompts.x, ndim=3).shape[-1]
     x, y, x_query = checked_prompts(*prompts[:3], dim=dim)
     n_prompts, length = y.shape
@@ -148,6 +150,7 @@ def _sweep(data: _Queries, beta: Floats) -> tuple[Floats, Floats, float]:
 # ------------------------------------------------------------------ the 1/n law
 
 
+@border
 def pretraining_constant(
     prior: RegressionPrior, *, n_draws: int, rng: np.random.Generator
 ) -> Estimate:
@@ -221,6 +224,7 @@ def _leverage(white: Whitened, n_draws: int, *, rng: np.random.Generator) -> Flo
     return start + (power * (rank + 2.0) + noise_var * rank) * np.sum(pull**2 / level, axis=1)
 
 
+@border
 def simulate_pretraining(
     *,
     d: int,
@@ -285,6 +289,7 @@ class StepLine(NamedTuple):
     slope: float
 
 
+@border
 def step_line(prior: RegressionPrior) -> StepLine:
     """Return the risk of the prior's best GD-beta as a function of the test's context length.
 

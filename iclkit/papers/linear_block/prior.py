@@ -7,12 +7,12 @@ Assumption 3.1): ``x ~ N(0, H)``, ``task ~ N(task_mean, Psi)``, ``y = <task, x> 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iclkit._checks import count, finite_array, generator, scalar
+from iclkit._checks import border, count, finite_array, generator, instance, scalar
 from iclkit.prompts import Prompts
 
 __all__ = [
@@ -98,6 +98,7 @@ class RegressionPrior:
         """Dimension d of inputs and tasks."""
         return len(self.task_mean)
 
+    @border
     def sample(
         self, n_prompts: int, n_context: int | None = None, *, rng: np.random.Generator
     ) -> Prompts:
@@ -128,6 +129,7 @@ class RegressionPrior:
         return Prompts(x[:, :-1], y[:, :-1], x[:, -1], y[:, -1], task)
 
 
+@border
 def isotropic_prior(
     dim: int,
     *,
@@ -161,7 +163,9 @@ def isotropic_prior(
     array([2., 2., 2.])
     """
     identity = np.eye(count("dim", dim))
-    vector = np.asarray(mean)
+    vector = np.asarray(
+        scalar("mean", cast(float, mean), low=-np.inf) if np.ndim(mean) == 0 else mean
+    )
     vector = np.full(dim, vector) if vector.ndim == 0 else vector
     task_cov = scalar("task_var", task_var) * identity
     return RegressionPrior(identity, vector, task_cov, noise_var, n_context)
@@ -222,6 +226,7 @@ class Whitened(NamedTuple):
         return ((self.n_context + 1) * self.values + self.level) / self.n_context
 
 
+@border
 def whiten(prior: RegressionPrior) -> Whitened:
     """Return the numbers on which every population quantity of the chapter depends.
 
@@ -232,6 +237,18 @@ def whiten(prior: RegressionPrior) -> Whitened:
     Returns
     -------
     Whitened
+
+    Raises
+    ------
+    TypeError
+        If `prior` is no RegressionPrior.
+
+    Notes
+    -----
+    float64 cannot tell a small eigenvalue of H from the rounding of its largest one. So directions
+    below ``1e-13 rank`` times the largest count as directions in which no input lies, and
+    eigenvalues phi_i below the same share as 0. Where such directions carry a mean task that is
+    1e6 times longer than the rest, rescale the inputs first.
 
     References
     ----------
@@ -244,6 +261,7 @@ def whiten(prior: RegressionPrior) -> Whitened:
     >>> white.values.round(12), abs(white.mean).round(12)
     (array([12.]), array([2.]))
     """
+    instance("prior", prior, RegressionPrior, "make one with isotropic_prior")
     values, vectors = np.linalg.eigh(prior.input_cov)
     kept = values > RANK_CUT * len(values) * values[-1]
     if not kept.any():
@@ -267,7 +285,10 @@ def _check_labels(prior: RegressionPrior) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         size = float(np.vdot(H, prior.task_cov) + mean @ H @ mean) + prior.noise_var
     if not size < _HUGE:
-        raise ValueError(f"labels must have a variance below {_HUGE:g}, got {size:g}; rescale them")
+        raise ValueError(
+            f"labels must have a variance below {_HUGE:g}, got {size:g}; "
+            "rescale input_cov, task_mean, task_cov or noise_var"
+        )
 
 
 def whiten_moderate(prior: RegressionPrior) -> Whitened:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iclkit._checks import finite_array
+from iclkit._checks import border, finite_array, scalar
 from iclkit.papers.linear_block.arrays import checked_prior
 from iclkit.papers.linear_block.heads import best_heads, step_filter
 from iclkit.papers.linear_block.network import reduced_risk
@@ -69,6 +69,7 @@ class ScratchpadBound(NamedTuple):
     flat: float
 
 
+@border
 def scratchpad_risk(
     prior: RegressionPrior,
     *,
@@ -123,7 +124,8 @@ def scratchpad_risk(
     1.0
     """
     offset = finite_array("offset", offset, ndim=1)
-    gamma = float(finite_array("constant", constant, ndim=0)) * offset
+    constant = scalar("constant", constant, low=-np.inf)
+    gamma = constant * offset
     block = reduced_risk(prior, u=u, u0=u0, U=U, v=v, gamma=gamma)
     mean, H, kappa = prior.task_mean, prior.input_cov, whiten(prior).level
     u, v, U = np.asarray(u, float), np.asarray(v, float), np.asarray(U, float)
@@ -135,6 +137,7 @@ def scratchpad_risk(
     return block + float(price) / prior.n_context
 
 
+@border
 def scratchpad_bound(prior: RegressionPrior) -> ScratchpadBound:
     """Return upper bounds on what the best scratchpad loses against the best block.
 
@@ -171,6 +174,7 @@ def scratchpad_bound(prior: RegressionPrior) -> ScratchpadBound:
     return ScratchpadBound(2.0 * float(size) / white.n_context, float(step @ white.values))
 
 
+@border
 def scratchpad_limit(prior: RegressionPrior) -> float:
     """Return an upper bound on what the best scratchpad loses, which is its limit for large means.
 
@@ -222,6 +226,7 @@ def scratchpad_limit(prior: RegressionPrior) -> float:
     return float((step_filter(white) - share * (phi / curvature)) @ phi)
 
 
+@border
 def best_scratchpad(
     prior: RegressionPrior, *, n_starts: int = 16, rng: np.random.Generator
 ) -> BestScratchpad:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult, minimize
 
-from iclkit._checks import count, generator
+from iclkit._checks import border, count, generator
 from iclkit.papers.linear_block.arrays import checked_prior
 from iclkit.papers.linear_block.network import Weights, network_gradient, reduce_network
 from iclkit.papers.linear_block.polynomial import Reduced
@@ -43,6 +43,7 @@ class Search(NamedTuple):
     risks: Floats
 
 
+@border
 def search_weights(
     prior: RegressionPrior, *, mlp: bool, n_starts: int, rng: np.random.Generator
 ) -> Search:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from iclkit._checks import border
 from iclkit.papers.linear_block.arrays import checked_prior
 from iclkit.papers.linear_block.prior import RegressionPrior, whiten
 
@@ -28,6 +29,7 @@ Floats = NDArray[np.float64]
 _EQUAL = 1e-10  # task variances that differ by less than this share are one
 
 
+@border
 def bayes_exact(prior: RegressionPrior) -> float:
     """Return the exact Bayes risk where all task variances are equal.
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iclkit._checks import finite_array, scalar
+from iclkit._checks import border, finite_array, scalar
 from iclkit.moments import mp_traces
 from iclkit.papers.phase_transition.finite import finite_readout
 from iclkit.papers.phase_transition.theory import (
@@ -41,6 +41,7 @@ class Alignment(NamedTuple):
     power: Floats | float
 
 
+@border
 def alignment(
     gamma: ArrayLike, task_moment: ArrayLike, *, n_context: float, rho: float
 ) -> Alignment:
@@ -110,6 +111,7 @@ def _angles(mean: Floats, memory: Floats, power: float) -> Alignment:
     return Alignment(float(overlap), float(np.trace(mean) / (dim * np.sqrt(power))), power)
 
 
+@border
 def finite_alignment(
     task_mean: ArrayLike,
     task_moment: ArrayLike,
@@ -160,6 +162,7 @@ def finite_alignment(
     return _angles(mean, _memory_filter(np.asarray(task_moment, float), n_context, rho), power)
 
 
+@border
 def alignment_curve(
     alpha: ArrayLike,
     kappa: ArrayLike,

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 
-from iclkit._checks import count, generator, scalar
+from iclkit._checks import border, count, generator, scalar
 from iclkit.features import wishart_factor
 from iclkit.moments import mp_resolvent, positive_array
 from iclkit.papers.phase_transition.theory import check_broadcast
@@ -17,6 +17,7 @@ __all__ = ["gaussian_bayes", "pool_bayes"]
 Floats = NDArray[np.float64]
 
 
+@border
 def gaussian_bayes(alpha: ArrayLike, rho: ArrayLike) -> Floats:
     """Return the asymptotic error of the Bayes predictor for normal tasks.
 
@@ -60,6 +61,7 @@ def gaussian_bayes(alpha: ArrayLike, rho: ArrayLike) -> Floats:
     return (rho + missed)[()]
 
 
+@border
 def pool_bayes(
     *,
     d: int,
@@ -124,7 +126,7 @@ def pool_bayes(
     d = count("d", d)
     n_context = max(1, round(scalar("alpha", alpha, open_=True) * d))
     n_tasks = max(1, round(scalar("kappa", kappa, open_=True) * d))
-    scalar("rho", rho, open_=True)
+    rho = scalar("rho", rho, open_=True)
     prior, rng = (Gaussian if gaussian else Sphere)(d), generator(rng)
     per_pool = count("contexts_per_pool", contexts_per_pool)
     losses = np.empty((count("n_contexts", n_contexts), 2))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iclkit._checks import finite_array
+from iclkit._checks import border, finite_array
 from iclkit.moments import (
     AttentionMoments,
     attention_moments,
@@ -56,6 +56,7 @@ class ContextLine(NamedTuple):
     slope: float
 
 
+@border
 def context_line(
     gamma: ArrayLike, *, rho: float, task_mean: ArrayLike, task_moment: ArrayLike
 ) -> ContextLine:
@@ -124,6 +125,7 @@ def _line(
     return ContextLine(error(endless), error(spread) / len(task_mean))
 
 
+@border
 def simulate_contexts(
     *,
     d: int,
@@ -189,6 +191,7 @@ def simulate_contexts(
     return found
 
 
+@border
 def context_transfer(
     alpha: ArrayLike,
     kappa: ArrayLike,

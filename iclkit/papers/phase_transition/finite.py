@@ -7,12 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iclkit._checks import count, finite_array, generator, scalar
+from iclkit._checks import border, count, finite_array, generator, scalar
 from iclkit.features import sample_attention_features
 from iclkit.moments import (
     AttentionMoments,
     attention_moments,
-    positive_array,
     readout_error,
 )
 from iclkit.papers.phase_transition.theory import Traces, solve_ridge
@@ -46,6 +45,7 @@ class FiniteErrors(NamedTuple):
 # ------------------------------------------------------------------ one trained model
 
 
+@border
 def reduce_attention(value: ArrayLike, key: ArrayLike, query: ArrayLike) -> Floats:
     """Return the matrix gamma with which linear attention predicts ``x_query^T gamma v``.
 
@@ -98,6 +98,7 @@ def reduce_attention(value: ArrayLike, key: ArrayLike, query: ArrayLike) -> Floa
     return value[-1, -1] * scores.T
 
 
+@border
 def population_error(
     gamma: ArrayLike,
     *,
@@ -150,6 +151,7 @@ def population_error(
     ...                  task_mean=zero, task_moment=one)
     0.6979166666666667
     """
+    rho = scalar("rho", rho)
     moments = attention_moments(
         task_mean, task_moment, n_context=n_context, noise_var=rho, gaussian=gaussian
     )
@@ -181,11 +183,13 @@ class ReadoutLaw(NamedTuple):
     idg: float
     kept: float
 
+    @border
     def error(self, moments: AttentionMoments) -> float:
         """Return the expected error on tasks and contexts with other moments."""
         return readout_error(self.mean, moments) + float(np.sum(self.spread * moments.gram))
 
 
+@border
 def finite_readout(
     task_mean: ArrayLike,
     task_moment: ArrayLike,
@@ -241,7 +245,7 @@ def finite_readout(
     ((8, 9), (9, 9))
     """
     n_prompts = scalar("n_prompts", n_prompts, open_=True)
-    penalty = scalar("penalty", penalty)
+    penalty, rho = scalar("penalty", penalty), scalar("rho", rho)
     pool = attention_moments(task_mean, task_moment, n_context=n_context, noise_var=rho)
     dim, (spectrum, basis) = len(pool.cross), _directions(pool.gram)
     if penalty == 0 and n_prompts == dim * len(spectrum):
@@ -261,12 +265,16 @@ def finite_readout(
 
 
 def _directions(gram: Floats) -> tuple[Floats, Floats]:
-    """Return eigenvalues and eigenvectors of the features, without directions that none has."""
+    """Return eigenvalues and eigenvectors of the features, without directions that none has.
+
+    What lies below ``2e-16 (d + 1)`` of the largest eigenvalue is rounding and counts as none.
+    """
     spectrum, basis = np.linalg.eigh(gram)
     seen = spectrum > len(gram) * np.finfo(np.float64).eps * spectrum[-1]
     return spectrum[seen], basis[:, seen]
 
 
+@border
 def finite_size(
     task_mean: ArrayLike,
     task_moment: ArrayLike,
@@ -376,6 +384,7 @@ class Sizes(NamedTuple):
     tau: float
 
 
+@border
 def sizes(d: int, alpha: float, kappa: float, tau: float) -> Sizes:
     """Return whole numbers of examples, tasks and prompts for given ratios.
 
@@ -404,7 +413,7 @@ def sizes(d: int, alpha: float, kappa: float, tau: float) -> Sizes:
     d = count("d", d)
     alpha = scalar("alpha", alpha, open_=True)
     tau = scalar("tau", tau, open_=True)
-    kappa = float(positive_array("kappa", kappa, infinite=True))
+    kappa = scalar("kappa", kappa, open_=True, infinite=True)
     n_context, fresh = max(1, round(alpha * d)), np.isinf(kappa)
     wanted = tau * d**2
     n_tasks = max(1, round(wanted if fresh else kappa * d))
@@ -440,6 +449,7 @@ class Pretrained(NamedTuple):
     y: Floats
 
 
+@border
 def pretrain(
     *,
     d: int,
@@ -455,7 +465,7 @@ def pretrain(
     Parameters
     ----------
     d, alpha, kappa, tau, rho, penalty, rng
-        As in `simulate`.
+        As in `simulate`; ``kappa = inf``, infinitely many tasks, draws a fresh one a prompt.
 
     Returns
     -------
@@ -493,6 +503,7 @@ def pretrain(
     return Pretrained(gamma, pool, size, x_query, v, y)
 
 
+@border
 def simulate(
     *,
     d: int,

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.linalg.lapack import dpotri
 
-from iclkit._checks import finite_array, same_length, scalar
+from iclkit._checks import border, finite_array, same_length, scalar
 
 __all__ = ["LeftOut", "leave_out"]
 
@@ -45,6 +45,7 @@ class LeftOut(NamedTuple):
         return float(self.residual @ self.residual) / len(self.residual)
 
 
+@border
 def leave_out(
     x_query: ArrayLike,
     v: ArrayLike,

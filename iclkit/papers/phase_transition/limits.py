@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from iclkit._checks import border, real_array
 from iclkit.moments import mp_resolvent, mp_traces, positive_array, positive_root
 from iclkit.papers.phase_transition.theory import (
     check_broadcast,
@@ -61,6 +62,7 @@ class LongContext(NamedTuple):
 # ------------------------------------------------------------------ fresh tasks, kappa = inf
 
 
+@border
 def fresh_task_error(
     alpha: ArrayLike, tau: ArrayLike, rho: ArrayLike, penalty: ArrayLike = 0.0
 ) -> Floats:
@@ -104,6 +106,7 @@ def fresh_task_error(
     return ((noise + signal * shrunk**2) / (1.0 - (1.0 - shrunk) ** 2 / tau))[()]
 
 
+@border
 def fresh_task_dip(alpha: ArrayLike, rho: ArrayLike) -> tuple[Floats, Floats]:
     """Return where, below tau = 1, the ridgeless error at kappa = inf is least, and its value.
 
@@ -144,6 +147,7 @@ def fresh_task_dip(alpha: ArrayLike, rho: ArrayLike) -> tuple[Floats, Floats]:
     return tau[()], np.where(dips, 2.0 * np.sqrt(noise * signal), np.nan)[()]
 
 
+@border
 def fresh_task_penalty(alpha: ArrayLike, tau: ArrayLike, rho: ArrayLike) -> Floats:
     """Return the penalty with the least error at infinite task diversity.
 
@@ -186,6 +190,7 @@ def _split(x: Floats, rho: Floats) -> tuple[Floats, Floats]:
 # ------------------------------------------------------------------ one ratio at its end
 
 
+@border
 def short_context(tau: ArrayLike, rho: ArrayLike) -> Floats:
     """Return the limit of both ridgeless errors as alpha goes to 0.
 
@@ -221,6 +226,7 @@ def short_context(tau: ArrayLike, rho: ArrayLike) -> Floats:
     return ((1.0 + rho) / (1.0 - np.minimum(tau, 1.0 / tau)))[()]
 
 
+@border
 def long_context(kappa: ArrayLike, tau: ArrayLike, rho: ArrayLike) -> LongContext:
     """Return the limits of the ridgeless errors as alpha goes to infinity.
 
@@ -289,6 +295,7 @@ def _narrow_pool(kappa: Floats, tau: Floats, rho: Floats) -> LongContext:
     return LongContext(icl, idg, rho * tilt / (1.0 + rho))
 
 
+@border
 def infinite_data(alpha: ArrayLike, kappa: ArrayLike, rho: ArrayLike) -> Errors:
     """Return both ridgeless errors after pretraining on infinitely many prompts.
 
@@ -326,6 +333,7 @@ def infinite_data(alpha: ArrayLike, kappa: ArrayLike, rho: ArrayLike) -> Errors:
     return Errors(icl[()], (rho + x * at.signal)[()])
 
 
+@border
 def peak_amplitude(alpha: ArrayLike, kappa: ArrayLike, rho: ArrayLike) -> Errors:
     """Return the strength of the divergence of the ridgeless errors at tau = 1.
 
@@ -369,6 +377,7 @@ def peak_amplitude(alpha: ArrayLike, kappa: ArrayLike, rho: ArrayLike) -> Errors
 # ------------------------------------------------------------------ task diversity
 
 
+@border
 def task_gap(alpha: ArrayLike, kappa: ArrayLike, rho: ArrayLike) -> Floats:
     """Return the error on new tasks minus that on old tasks, with infinite pretraining data.
 
@@ -409,6 +418,7 @@ def task_gap(alpha: ArrayLike, kappa: ArrayLike, rho: ArrayLike) -> Floats:
     return (x**2 * at.signal_resolvent * deficit * (2.0 + deficit))[()]
 
 
+@border
 def task_gap_scaling(s: ArrayLike) -> Floats:
     """Return the crossover of the task gap around kappa = 1: gap / sqrt(x) for long contexts.
 
@@ -440,13 +450,14 @@ def task_gap_scaling(s: ArrayLike) -> Floats:
     >>> float(task_gap_scaling(0))
     0.5
     """
-    scaled = np.asarray(s, dtype=np.float64)
+    scaled = real_array("s", s)
     if not np.isfinite(scaled).all():
         raise ValueError("s must be finite, got NaN or infinity")
     resolvent = positive_root(-scaled, 1.0)
     return (resolvent**3 / (1.0 + resolvent**2))[()]
 
 
+@border
 def long_context_gap(kappa: ArrayLike, rho: ArrayLike, tau_per_alpha: ArrayLike) -> Floats:
     """Return the limit of the ridgeless task gap as alpha grows with ``tau = c alpha``.
 
@@ -489,6 +500,7 @@ def long_context_gap(kappa: ArrayLike, rho: ArrayLike, tau_per_alpha: ArrayLike)
 # ------------------------------------------------------------------ the paper's own form
 
 
+@border
 def authors_ridgeless(alpha: ArrayLike, kappa: ArrayLike, tau: ArrayLike, rho: ArrayLike) -> Errors:
     """Return the ridgeless errors from the expressions of Lu et al., for comparison.
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import elementwise
 
+from iclkit._checks import border, choice, scalar
 from iclkit.moments import positive_array
 from iclkit.papers.phase_transition.context import transfer_at
 from iclkit.papers.phase_transition.limits import Errors, long_context, short_context
@@ -58,14 +59,14 @@ class BestPenalty(NamedTuple):
 
 def _field(error: str) -> int:
     """Return the position of an error in `LearningCurve`, or say which names exist."""
-    if error not in ("icl", "idg"):
-        raise ValueError(f"error must be 'icl' or 'idg', got {error!r}")
-    return ("icl", "idg").index(error)
+    names = ("icl", "idg")
+    return names.index(choice("error", error, names))
 
 
 # ------------------------------------------------------------------ context length
 
 
+@border
 def best_context(
     kappa: ArrayLike, tau: ArrayLike, rho: ArrayLike, error: str = "icl"
 ) -> BestContext:
@@ -129,6 +130,7 @@ def _better_end(kappa: Floats, tau: Floats, rho: Floats, *, which: int) -> tuple
     return np.where(endless < none, np.inf, 0.0), np.minimum(endless, none)
 
 
+@border
 def best_training(
     alpha_test: ArrayLike, kappa: ArrayLike, tau: ArrayLike, rho: ArrayLike, error: str = "icl"
 ) -> BestContext:
@@ -214,6 +216,7 @@ def _transferred_error(
     return transfer_at(xi, kept, (x, x_test), kappa, tau, rho)[which]
 
 
+@border
 def context_map(
     kappa: ArrayLike,
     tau: ArrayLike,
@@ -259,7 +262,7 @@ def context_map(
     >>> context_map([0.2, 1.5], 0.5, 0.1).round(2)
     array([2.32,  nan])
     """
-    which = _field(error)
+    which, flat = _field(error), scalar("flat", flat)
     alphas = np.logspace(-2, 3, 500) if alphas is None else positive_array("alphas", alphas)
     if alphas.ndim != 1 or len(alphas) < 2 or not np.all(np.diff(alphas) > 0):
         raise ValueError(f"alphas must be an increasing vector, got shape {alphas.shape}")
@@ -329,6 +332,7 @@ def _refine(
 # ------------------------------------------------------------------ ridge
 
 
+@border
 def best_penalty(
     alpha: ArrayLike,
     kappa: ArrayLike,

@@ -8,11 +8,14 @@ from importlib import resources
 import numpy as np
 from numpy.typing import NDArray
 
+from iclkit._checks import border, choice
+
 __all__ = ["published"]
 
 _TEXT = ("figure", "model", "source", "note")
 
 
+@border
 def published(figure: str) -> dict[str, NDArray[np.float64] | NDArray[np.str_]]:
     """Return the authors' published numbers for one figure, column by column.
 
@@ -54,10 +57,8 @@ def published(figure: str) -> dict[str, NDArray[np.float64] | NDArray[np.str_]]:
     """
     path = resources.files("iclkit") / "data" / "lu2025_published.csv"
     rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    figure = choice("figure", figure, sorted({row["figure"] for row in rows}))
     chosen = [row for row in rows if row["figure"] == figure]
-    if not chosen:
-        known = ", ".join(sorted({row["figure"] for row in rows}))
-        raise ValueError(f"figure must be one of {known}, got {figure!r}")
     table = {name: _column(name, [row[name] for row in chosen]) for name in rows[0]}
     root = np.sqrt(table["repetitions"] - 1.0)
     return table | {f"{name}_stderr": table[f"{name}_std"] / root for name in ("icl", "idg", "gap")}

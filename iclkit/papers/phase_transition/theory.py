@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from iclkit._checks import border, broadcast
 from iclkit.moments import mp_resolvent, mp_traces, positive_array, positive_root
 from iclkit.solvers import ConvergenceError
 
@@ -88,11 +89,7 @@ def checked_ratios(
 
 def check_broadcast(**arrays: Floats) -> None:
     """Raise unless the named arrays broadcast together."""
-    try:
-        np.broadcast_shapes(*(array.shape for array in arrays.values()))
-    except ValueError:
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-        raise ValueError(f"arguments must broadcast together, got shapes {shapes}") from None
+    broadcast(**arrays)
 
 
 def check_threshold(tau: Floats, penalty: Floats) -> None:
@@ -104,6 +101,7 @@ def check_threshold(tau: Floats, penalty: Floats) -> None:
         )
 
 
+@border
 def learning_curve(
     alpha: ArrayLike,
     kappa: ArrayLike,
@@ -176,6 +174,7 @@ def kept_share(xi: Floats, tau: Floats, penalty: Floats) -> Floats:
     return np.where(penalty > 0, ratio, np.maximum(0.0, 1.0 - 1.0 / tau))
 
 
+@border
 def effective_ridge(
     alpha: ArrayLike,
     kappa: ArrayLike,

@@ -1,9 +1,15 @@
 """Sweeps: the same numbers whatever the workers, the order, or the rest of the grid."""
 
+import io
+import os
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from iclkit.bench import backends
 from iclkit.bench.sweep import grid, summarize, sweep
 
 GRID = grid(d=[2, 3], tau=[0.5, 1.0])
@@ -131,6 +137,108 @@ def test_a_failing_cell_says_where(n_jobs):
 def test_no_progress_bar_away_from_a_terminal(capfd):
     run()
     assert capfd.readouterr().err == ""
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_on_a_terminal_counts_what_is_kept(tmp_path, monkeypatch):
+    run(GRID[:3], store=tmp_path)
+    monkeypatch.setattr("sys.stderr", Terminal())
+    run(store=tmp_path)
+    first, *_, last = sys.stderr.getvalue().strip().split("\r")
+    assert "6/8" in first
+    assert "8/8" in last
+    assert "draw" in last
+
+
+def noted(*, d, folder, rng):
+    with Path(folder, "calls").open("a") as log:
+        log.write(f"{d}\n")
+    return {"value": rng.normal() + d}
+
+
+def kept_run(folder, sizes, **options):
+    """Return the table and the sizes that were computed for it."""
+    calls = folder / "calls"
+    calls.write_text("")
+    cells = [{"d": d, "folder": str(folder)} for d in sizes]
+    table = sweep(noted, cells, **{"seed": 1, "n_jobs": 1, "store": folder / "store", **options})
+    return table.drop(columns="folder"), sorted(map(float, calls.read_text().split()))
+
+
+def test_a_store_is_used_whatever_the_order_and_the_workers(tmp_path):
+    first, computed = kept_run(tmp_path, [2, 3, 4])
+    assert computed == [2, 3, 4]
+    again, computed = kept_run(tmp_path, [5, 4, 3, 2], n_jobs=2)
+    assert computed == [5]
+    pd.testing.assert_frame_equal(again[:0:-1].reset_index(drop=True), first, check_exact=True)
+    more, computed = kept_run(tmp_path, [2, 3, 4, 5], replicates=2)
+    assert computed == [2, 3, 4, 5]
+    assert more["value"][::2].tolist() == again["value"][::-1].tolist()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "options"), [([2.0], {}), ([2], {"seed": 2}), ([2], {"shared": ["d"]})], ids=str
+)
+def test_what_can_change_a_number_is_computed_again(tmp_path, sizes, options):
+    kept_run(tmp_path, [2])
+    assert kept_run(tmp_path, sizes, **options)[1] == [2]
+
+
+def test_a_store_may_be_named_by_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("ICLKIT_STORE", str(tmp_path / "here"))
+    kept_run(tmp_path, [2], store=None)
+    assert len(list((tmp_path / "here").glob("noted-1-*.jsonl"))) == 1
+
+
+def test_kept_results_are_checked_like_new_ones(tmp_path):
+    def cell(*, d, rng):
+        return {f"value{d}": 0.0}
+
+    for d in (1, 2):
+        sweep(cell, grid(d=d), seed=0, n_jobs=1, store=tmp_path)
+    with pytest.raises(ValueError, match="same names"):
+        sweep(cell, grid(d=[1, 2]), seed=0, n_jobs=1, store=tmp_path)
+
+
+def test_a_failing_cell_keeps_the_others(tmp_path):
+    def cell(*, d, rng):
+        return {"value": 1 / d}
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        sweep(cell, grid(d=[2, 0]), seed=0, n_jobs=1, store=tmp_path)
+    kept = f"1 of 2 cells are kept in {tmp_path}; the same call goes on from there"
+    assert caught.value.__notes__ == ["in cell({'d': 0}), replicate 0", kept]
+
+
+def test_results_that_cannot_be_kept_are_named(tmp_path):
+    def cell(*, d, rng):
+        return {"trace": [1.0]}
+
+    with pytest.raises(TypeError, match="trace must be a number, text or an array to be stored"):
+        sweep(cell, grid(d=1), seed=0, n_jobs=1, store=tmp_path)
+
+
+@pytest.mark.parametrize(("n_jobs", "expected"), [(None, 4), (1, 1), (7, 7), (-1, 4), (-9, 1)])
+def test_number_of_workers(monkeypatch, n_jobs, expected):
+    monkeypatch.setattr("joblib.cpu_count", lambda: 4)
+    assert backends._jobs(n_jobs) == expected
+
+
+def test_one_process_uses_one_thread_and_gives_the_others_back(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+
+    def cell(*, d, rng):
+        return {name: int(os.environ[name]) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+
+    table = sweep(cell, grid(d=1), seed=0, n_jobs=1)
+    assert table.iloc[0, -2:].tolist() == [1, 1]
+    assert os.environ["OMP_NUM_THREADS"] == "3"
+    assert "MKL_NUM_THREADS" not in os.environ
 
 
 def test_summary_is_mean_and_standard_error():

@@ -68,7 +68,7 @@ WRONG = [
     (
         lambda: dk.contrasted(LOOKUP._replace(values=1e9 * VALUES), weight=1e308, ratio=1),
         ValueError,
-        "negative_weight times the values must be finite",
+        "weight times the values must be finite",
     ),
     (
         lambda: dk.look_up(1e200 * CORE[0], *CORE[1:3], 1e200 * CORE[3], CORE[4]),

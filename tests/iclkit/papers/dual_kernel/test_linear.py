@@ -184,7 +184,7 @@ def test_one_prompt_has_no_standard_error(rng):
 
 
 def test_wrong_sizes_say_what_is_wrong():
-    with pytest.raises(ValueError, match="dim must be >= 1, got 0"):
+    with pytest.raises(ValueError, match="d must be >= 1, got 0"):
         best_linear_attention_loss(0, 5)
     with pytest.raises(TypeError, match="n_context must be an integer"):
         best_linear_attention_loss(3, 5.0)

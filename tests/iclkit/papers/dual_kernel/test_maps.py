@@ -300,7 +300,7 @@ GOOD = {"queries": [1.0, 2.0], "keys": np.ones((2, 4)), "values": np.ones((1, 4)
         ({"values": np.ones((1, 3))}, "keys and values must have as many columns"),
         ({"keys": np.ones(2)}, "keys must have 2 axes"),
         ({"keys": np.ones((3, 4)), "queries": np.ones(3)}, "points must have 2 rows like the proj"),
-        ({"normaliser": "softmax"}, "normaliser must be features or exact, got 'softmax'"),
+        ({"normaliser": "softmax"}, "normaliser must be one of features, exact, got 'softmax'"),
         ({"shift": [1.0]}, "shift must have length 2 like the keys, got 1"),
     ],
 )

@@ -137,7 +137,7 @@ def test_bad_input_is_named_in_one_line(change, error, message):
         ({"dim": 2.0}, TypeError, "dim must be an integer"),
         ({"task_var": -1}, ValueError, "task_var must be finite and >= 0, got -1"),
         ({"mean": [1, 2, 3]}, ValueError, r"must have shape \(3, 3\)"),
-        ({"mean": np.nan}, ValueError, "task_mean must be finite"),
+        ({"mean": np.nan}, ValueError, "^mean must be finite"),
     ],
 )
 def test_bad_isotropic_input(change, error, message):

@@ -1,0 +1,194 @@
+"""A sweep over seeds goes past failures, keeps them, and runs nothing twice."""
+
+from collections import Counter
+
+import pytest
+from click.testing import CliRunner
+
+from iclkit import cli
+from iclkit.bench import drift, seeds
+from iclkit.bench.claims import load_claims
+from iclkit.bench.runner import RunError, Task
+from iclkit.bench.seeds import sweep_seeds, trials_in
+from iclkit.bench.sources import cache_key, data_read
+from tests import toy
+
+pytestmark = pytest.mark.pipeline
+
+FAILS_AT_1 = {
+    "imports": "import os\n\nfrom iclkit.bench import claims",
+    "figure": "1",
+    "claim": 'ledger = claims.Ledger.load("01_toy", profile)\n'
+    'threads = float(os.environ["OMP_NUM_THREADS"])\n'
+    'also = {"threads": threads}\n'
+    'ledger.check("TOY-1", measured=1 + 2.0 * (seed == 1), expected=1.0, also=also)',
+}
+DIES_AT_1 = {"draw": 'assert seed != 1, "a cell that dies"'}
+NAMES = ["01_toy", "02_other"]
+
+
+def sweep(place, **options):
+    lines = []
+    options = {"seeds": (0, 1), "threads": 2} | options
+    found = sweep_seeds(NAMES, root=place, profile="quick", report=lines.append, **options)
+    return found, lines
+
+
+def ran(lines):
+    return [line for line in lines if "running" in line]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    place = toy.make(tmp_path_factory.mktemp("sweep"))
+    toy.write(place, "01_toy", toy.TOY | FAILS_AT_1)
+    toy.write(place, "02_other", toy.OTHER | DIES_AT_1)
+    return place, *sweep(place)
+
+
+def test_every_notebook_at_every_seed_and_once_with_more_threads(swept):
+    _, found, _ = swept
+    count = Counter((t.made.notebook, t.made.seed, t.made.threads) for t in found)
+    assert count == Counter((n, s, t) for n in NAMES for s, t in [(0, 1), (1, 1), (0, 2)])
+
+
+def test_a_claim_that_fails_is_a_result(swept):
+    _, found, _ = swept
+    rows = {(t.made.seed, t.made.threads): t.rows for t in found if t.made.notebook == "01_toy"}
+    verdicts = {asked: row.verdict for asked, (row,) in rows.items()}
+    assert verdicts == {(0, 1): "holds", (1, 1): "fails", (0, 2): "holds"}
+    failed = next(t for t in found if not t.sound)
+    assert failed.problem == ""
+    assert failed.made.seconds > 0.5
+    assert failed.made.peak_memory_mb > 20
+    assert failed.rows[0].score == 2.0
+
+
+def test_threads_reach_the_notebook(swept):
+    _, found, _ = swept
+    seen = {t.made.threads: t.rows[0].also["threads"] for t in found if t.rows}
+    assert seen == {1: 1.0, 2: 2.0}
+
+
+def test_a_cell_that_dies_is_told_and_the_rest_goes_on(swept):
+    _, found, _ = swept
+    (dead,) = [trial for trial in found if trial.problem]
+    assert (dead.made.notebook, dead.made.seed, dead.rows) == ("02_other", 1, ())
+    assert dead.problem == "02_other, cell 3 (draw): AssertionError: a cell that dies"
+
+
+def test_nothing_that_gave_a_result_runs_again(swept):
+    place, first, _ = swept
+    again, lines = sweep(place)
+    assert ran(lines) == ["02_other: running (quick, seed 1) ..."]
+    assert "01_toy: failed before (quick, seed 1)" in lines
+    assert [trial.rows for trial in again] == [trial.rows for trial in first]
+
+
+def test_an_edit_forgets_the_failure(swept, tmp_path):
+    place, *_ = swept
+    about = (place, "quick", 1, 1, 1, str)
+    assert seeds.Round(*about).failed_before("01_toy")
+    claims = place / "iclkit/data/claims.toml"
+    before = claims.read_text()
+    claims.write_text(before.replace("1e-12", "1e-11"))
+    assert seeds.Round(*about).failed_before("01_toy") is None
+    claims.write_text(before)
+
+
+def test_folders_give_the_same_trials(swept):
+    place, found, _ = swept
+    held = trials_in(place / "_build/cache", "quick")
+    assert [t.rows for t in held if t.rows] == [t.rows for t in found if t.rows and t.sound]
+    (failed,) = trials_in(place / "_build/drift", "quick")
+    assert failed.rows[0].verdict == "fails"
+    assert trials_in(place / "_build/cache", "book") == []
+    (place / "_build/cache/damaged.ipynb").write_text("{")
+    assert len(trials_in(place / "_build/cache", "quick")) == len(held)
+
+
+def test_a_failure_that_is_damaged_is_no_result(swept):
+    place, *_ = swept
+    lines = []
+    before = seeds.Round(place, "quick", 1, 1, 1, lines.append)
+    (path,) = (place / "_build/drift").glob("*.ipynb")
+    whole = path.read_text()
+    path.write_text(whole.replace("fails", "holds"))
+    assert before.failed_before("01_toy") is None
+    assert lines == [
+        "01_toy: what failed before is damaged, its checksum does not fit; it runs again"
+    ]
+    assert trials_in(place / "_build/drift", "quick") == []
+    path.write_text(whole)
+    assert before.failed_before("01_toy")
+
+
+def test_the_command_keeps_the_record_and_ends_with_an_error(swept, monkeypatch):
+    place, *_ = swept
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(cli, "PACKAGE", place / "iclkit")
+    options = ["--seed", "0", "--seed", "1", "--threads", "1", "--profile", "quick"]
+    done = CliRunner().invoke(cli.main, ["drift", "01_toy", *options])
+    assert done.exit_code == 1
+    assert "TOY-1: fails at seed 1, score 2 relative, limit 1e-12\n" in done.output
+    assert "iclkit: not every claim came out at every seed" in done.output
+    record = drift.read_record(place)
+    assert [result.verdict for result in record.claims["TOY-1"].results] == ["holds", "fails"]
+
+
+def test_the_command_ends_well_when_all_came_out(swept, monkeypatch):
+    place, *_ = swept
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(cli, "PACKAGE", place / "iclkit")
+    (place / drift.PLACE).unlink(missing_ok=True)
+    monkeypatch.setattr(cli, "load_claims", lambda: load_claims(place / "iclkit/data/claims.toml"))
+    options = ["--no-keep", "--seed", "0", "--threads", "1", "--profile", "quick"]
+    done = CliRunner().invoke(cli.main, ["drift", *options])
+    assert not (place / drift.PLACE).exists()
+    assert done.exit_code == 0
+    last = "0 of 1 scores depend on the seed; runs: 2, results that fail: 0\n"
+    assert last in done.output
+
+
+def test_a_notebook_that_cannot_begin_ends_the_sweep(tmp_path):
+    place = toy.make(tmp_path)
+    toy.write(place, "01_toy", toy.TOY | {"parameters": "seed = 0"})
+    with pytest.raises(RunError, match="must assign profile and seed"):
+        sweep(place)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"seeds": ()}, "seeds must not be empty"),
+        ({"seeds": (-1,)}, "seed must be >= 0, got -1"),
+        ({"seeds": (0,), "threads": 0}, "threads must be >= 1, got 0"),
+    ],
+)
+def test_wrong_requests(tmp_path, monkeypatch, options, words):
+    monkeypatch.setattr(Task, "run", lambda _: pytest.fail("nothing should run"))
+    with pytest.raises(ValueError, match=words):
+        sweep_seeds([], root=toy.make(tmp_path), **options)
+
+
+class TestKey:
+    @pytest.fixture
+    def place(self, tmp_path):
+        return toy.make(tmp_path)
+
+    def key(self, place, threads, name="01_toy"):
+        return seeds.Round(place, "quick", 0, threads, 1, str).key(name)
+
+    def test_threads_have_keys_of_their_own_and_one_thread_has_that_of_before(self, place):
+        task = Task("01_toy", "quick", 0, place, None, str, None)
+        asked = {"profile": "quick", "seed": 0}
+        assert self.key(place, 1) == cache_key("01_toy", task.notebook, asked, place)
+        assert len({self.key(place, threads) for threads in (1, 2, 3)}) == 3
+
+    def test_a_record_reruns_nothing(self, place):
+        (place / drift.PLACE).unlink(missing_ok=True)
+        before, source = self.key(place, 1), place / "iclkit/bench/kept.py"
+        (place / drift.PLACE).write_text("{}")
+        assert self.key(place, 1) == before
+        assert data_read([source], place), "this source reads data"
+        assert place / drift.PLACE not in data_read([source], place)
