@@ -364,7 +364,7 @@ def test_data_sets_of_one_batch_do_not_meet(rng):
     ("x", "y", "penalty", "message"),
     [
         (np.ones((3, 2)), np.ones(2), 0.1, "x must have one row per label in y"),
-        (np.ones(3), np.ones(3), 0.1, "x must have 2 axes"),
+        (np.ones(3), np.ones(3), 0.1, "x must have rows and columns"),
         (np.ones((3, 2)), np.ones((3, 1)), 0.1, "y must have 1 axes"),
         (np.ones((3, 2)), np.ones(3), -1, "penalty must be finite and >= 0, got -1"),
         (np.full((3, 2), np.nan), np.ones(3), 1, "x must be finite"),

@@ -230,7 +230,7 @@ def test_the_tuned_ridge_for_its_own_context_is_the_usual_one():
         ),
         (lambda: pt.best_training(0, 2, 3, 0.1), "alpha_test must be > 0"),
         (lambda: pt.best_training(1, 2, 1, 0.1), "tau must not be 1"),
-        (lambda: pt.best_training(1, 2, 3, 0.1, "train"), "error must be 'icl' or 'idg'"),
+        (lambda: pt.best_training(1, 2, 3, 0.1, "train"), "error must be one of icl, idg"),
         (lambda: pt.best_penalty(1, 2, 3, 0.1, alpha_test=-1), "alpha_test must be > 0"),
         (
             lambda: pt.context_line(np.eye(3), rho=0, task_mean=[0, 0], task_moment=np.eye(2)),

@@ -156,8 +156,8 @@ def test_the_map_finds_the_first_minimum_of_a_curve_by_loops():
     [
         (lambda: pt.best_context(0.5, 1, 0.1), "tau must not be 1"),
         (lambda: pt.best_context(0, 2, 0.1), "kappa must be > 0"),
-        (lambda: pt.best_context(0.5, 2, 0.1, "new"), "error must be 'icl' or 'idg', got 'new'"),
-        (lambda: pt.best_penalty(1, 0.5, 2, 0.1, "new"), "error must be 'icl' or 'idg'"),
+        (lambda: pt.best_context(0.5, 2, 0.1, "new"), "error must be one of icl, idg, got 'new'"),
+        (lambda: pt.best_penalty(1, 0.5, 2, 0.1, "new"), "error must be one of icl, idg"),
         (lambda: pt.best_penalty(1, 0.5, 2, -0.1), "rho must be"),
         (lambda: pt.context_map(0.5, 2, 0.1, alphas=[2, 1]), "alphas must be an increasing"),
         (lambda: pt.context_map([1, 2], 2, [1, 2, 3]), "broadcast together"),
