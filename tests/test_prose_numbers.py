@@ -24,6 +24,7 @@ OURS = "a threshold that we chose, printed as such"
 ONCE = "measured by hand on the machine named there; the health page has the times of this build"
 #: What may stand typed: (page, cell, phrase) and why. An entry that no longer occurs fails.
 ALLOWED = {
+    ("benchmarks", "", "30 %"): "the rule of the guard",
     ("02_past_the_paper", "tasks-after", "Within 1"): "the level asked for in the question",
     ("02_past_the_paper", "tasks-after", "1 %"): "the level asked for in the question",
     ("02_trained_blocks", "softmax-after", "four standard errors"): "the margin of the test",

@@ -170,7 +170,7 @@
       ? "Yet it hardly matters: every share costs at most 1 % more than the best."
       : `Shares from ${share(near[0])} to ${share(near[1])} cost at most 1 % more than the best.`;
     const own = `For tests on itself, source 0 would choose a share of ${
-      share(best[1])}, source 1 a share of ${share(best[2])}.`;
+      share(best[1])}, source 1 of ${share(best[2])}.`;
     const peak = here.inflation >= 4
       ? ` At \u03c1 = ${format(state.share)} finite data multiply the error by ${
         format(here.inflation, 2)}: the interpolation peak is near.` : "";
