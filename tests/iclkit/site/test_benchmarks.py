@@ -181,7 +181,7 @@ def test_times_have_two_digits(seconds, text):
         (25.3, "25"),
         (459.7, "460"),
         (73331, "73,300"),
-        (3_105_000, "3,110,000"),
+        (3_106_000, "3,110,000"),
     ],
 )
 def test_ratios_have_two_or_three_digits(ratio, text):
