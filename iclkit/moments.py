@@ -70,7 +70,6 @@ class AttentionMoments(NamedTuple):
     label: float
 
 
-@border
 def positive_array(
     name: str, values: ArrayLike, *, open_: bool = True, infinite: bool = False
 ) -> Floats:
@@ -105,8 +104,8 @@ def positive_array(
     Traceback (most recent call last):
     ValueError: kappa must be finite and > 0, got 0.0
     """
+    open_, infinite = flag("open_", open_), flag("infinite", infinite)
     array = real_array(name, values, kinds="iuf")
-    infinite = flag("infinite", infinite)
     valid = (array > 0 if open_ else array >= 0) & (infinite | (array < np.inf))
     if not valid.all():
         rule = ("" if infinite else "finite and ") + ("> 0" if open_ else ">= 0")

@@ -159,7 +159,7 @@ def test_extreme_arguments_stay_finite(name):
         (lambda: hermite.polynomials([np.inf], 2), ValueError, "z must be finite"),
         (lambda: hermite.polynomials([1e300], 2), ValueError, "z must be moderate for degree 2"),
         (lambda: hermite.scaled_residual("relu", [1e308], 2), ValueError, "scales must be at most"),
-        (lambda: hermite.gaussian_mean(None), TypeError, "function must be a callable, got None"),
+        (lambda: hermite.gaussian_mean(None), TypeError, "function must be a function, got None"),
         (lambda: hermite.coefficients(lambda _: None, 2), TypeError, "values of activation"),
         (lambda: hermite.checked(lambda _: 1.0)(np.ones(2)), ValueError, "write it for arrays"),
         (lambda: hermite.derivative(lambda _: "x")(np.ones(2)), TypeError, "real numbers"),

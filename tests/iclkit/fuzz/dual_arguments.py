@@ -173,6 +173,9 @@ _ONE_PAIR: dict[str, Make] = {"keys": normal("keys", "2 d n"), "values": normal(
 _RATE: dict[str, Make] = {"rate": lambda w: w.number("rate", 0.01, 0.05)}
 
 DUAL_CALLS: dict[str, dict[str, Any]] = {
+    # Long keys have thousands of eigenvalues, and cost seconds.
+    "dual_kernel.covariance_spectrum": {"W_K": lambda w: layer(w)[1] / 2},
+    "dual_kernel.gap_law": {"W_K": lambda w: layer(w)[1] / 2},
     "dual_kernel.KernelMap": {"kind": lambda w: w.pick("k", ("relu", "taylor"))},
     "dual_kernel.KernelMap.__call__": {"columns": normal("columns", "d n")},
     "dual_kernel.CubeRegression.label": {"signal": normal("signal", "n")},

@@ -105,8 +105,11 @@ def runs(tmp_path):
     """One run with two figures, of which one is there as SVG."""
     record = {"name": "toy-line", "caption": "New here: a line, {eq}`x`.", "alt": "It rises."}
     outputs = [
-        {"data": {FIGURE_MIME: record, "image/svg+xml": ["<svg a='1'>", WHITE, "</svg>"]}},
-        {"data": {FIGURE_MIME: record | {"name": "toy-none"}}},
+        {
+            "output_type": "display_data",
+            "data": {FIGURE_MIME: record, "image/svg+xml": ["<svg a='1'>", WHITE, "</svg>"]},
+        },
+        {"output_type": "display_data", "data": {FIGURE_MIME: record | {"name": "toy-none"}}},
     ]
     cell = {"cell_type": "code", "id": "x", "source": "", "metadata": {}, "outputs": outputs}
     notebook = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
