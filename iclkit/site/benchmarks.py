@@ -120,17 +120,16 @@ def facts(record: Record, place: str | None) -> str:
 
 def ratios(record: Record, _place: str | None) -> str:
     """Return the table of ratios."""
-    heads = ["What", "Obvious method", "Threads", "Ours", "Obvious", "Ratio", "Asked", "Answers"]
-    return right(heads, 2, (ratio_row(row) for row in record["rows"] if row["unit"] == RATIO))
+    heads = ["What", "Ratio", "Asked", "Answers", "Threads", "Ours", "Obvious", "Obvious method"]
+    return aligned(heads, (ratio_row(row) for row in record["rows"] if row["unit"] == RATIO))
 
 
 def ratio_row(row: Record) -> list[str]:
     """Return the row of one comparison."""
     asked = "" if row["target"] is None else counted(row["target"])
-    times = short(row["ours"]), short(row["obvious"])
+    times = str(int(row["threads"])), short(row["ours"]), short(row["obvious"])
     ratio = f"**{counted(row['value'])}**"
-    words = plain(row["case"]), plain(row["against"])
-    return [*words, str(int(row["threads"])), *times, ratio, asked, answers(row)]
+    return [plain(row["case"]), ratio, asked, answers(row), *times, plain(row["against"])]
 
 
 def answers(row: Record) -> str:
@@ -144,7 +143,7 @@ def amounts(record: Record, _place: str | None) -> str:
     """Return the table of what is promised as an amount."""
     rows = [row for row in record["rows"] if row["unit"] != RATIO]
     cells = ([plain(row["case"]), amount(row, "value"), below(row)] for row in rows)
-    return right(["What", "Measured", "Asked"], 1, cells)
+    return aligned(["What", "Measured", "Asked"], cells)
 
 
 def below(row: Record) -> str:
@@ -167,7 +166,7 @@ def rates(record: Record, _place: str | None) -> str:
         "Normal numbers",
         "Exponentials",
     ]
-    return right(heads, 0, (rates_row(row) for row in record["rates"]))
+    return aligned(heads, (rates_row(row) for row in record["rates"]))
 
 
 def rates_row(row: Record) -> list[str]:
@@ -187,44 +186,48 @@ def rates_row(row: Record) -> list[str]:
 
 def limits(record: Record, _place: str | None) -> str:
     """Return the table of the kernels' distances from the machine."""
-    heads = ["Kernel", "Operations", "Limited by", "d", "n", "Threads", "Time", "GFlop/s", "GB/s"]
-    return right([*heads, "Reached"], 3, (limits_row(row) for row in record["limits"]))
+    heads = ["Kernel", "Reached", "Limited by", "Threads", "Time", "GFlop/s", "GB/s", "d", "n"]
+    return aligned([*heads, "Operations"], (limits_row(row) for row in record["limits"]))
 
 
 def limits_row(row: Record) -> list[str]:
     """Return the row of one kernel on some number of threads."""
     seconds = float(row["seconds"])
     return [
-        *(plain(row[name]) for name in ("kernel", "counted", "bound")),
-        *(f"{int(row[name]):,}" for name in ("d", "n", "threads")),
+        plain(row["kernel"]),
+        f"**{float(row['share']):.0%}**",
+        plain(row["bound"]),
+        str(int(row["threads"])),
         short(seconds),
         *(f"{float(row[name]) / seconds / 1e9:.3g}" for name in ("flops", "bytes")),
-        f"**{float(row['share']):.0%}**",
+        *(f"{int(row[name]):,}" for name in ("d", "n")),
+        plain(row["counted"]),
     ]
 
 
 def growth(record: Record, _place: str | None) -> str:
     """Return the table of exponents."""
-    heads = ["Kernel", "In", "Other size", "Sizes", "Times", "Measured", "Count", "Theory"]
-    return right(heads, 3, (growth_row(row) for row in record["growth"]))
+    heads = ["Kernel", "In", "Measured", "Count", "Theory", "Sizes", "Times", "Other size"]
+    return aligned(heads, (growth_row(row) for row in record["growth"]))
 
 
 def growth_row(row: Record) -> list[str]:
     """Return the row of one kernel along one size."""
     sizes, seconds = row["sizes"], row["seconds"]
     return [
-        *(plain(row[name]) for name in ("kernel", "letter", "held")),
-        f"{int(sizes[0]):,} to {int(sizes[-1]):,}",
-        f"{short(seconds[0])} to {short(seconds[-1])}",
+        *(plain(row[name]) for name in ("kernel", "letter")),
         f"**{float(row['exponent']):.2f}** \u00b1 {float(row['stderr']):.2f}",
         f"{float(row['counted']):.2f}",
         f"{float(row['theory']):g}",
+        f"{int(sizes[0]):,} to {int(sizes[-1]):,}",
+        f"{short(seconds[0])} to {short(seconds[-1])}",
+        plain(row["held"]),
     ]
 
 
-def right(heads: list[str], words: int, rows: Iterable[list[str]]) -> str:
-    """Return a table whose first columns are words, the others numbers."""
-    align = ["---"] * words + ["---:"] * (len(heads) - words)
+def aligned(heads: list[str], rows: Iterable[list[str]]) -> str:
+    """Return a table whose words stand at the left, and its numbers at the right."""
+    align = ["---" if head in WORDS else "---:" for head in heads]
     return table(heads, align, list(rows))
 
 
@@ -249,6 +252,7 @@ def counted(ratio: float) -> str:
     return f"{float(f'{float(ratio):.2g}'):g}"
 
 
+WORDS: Final = {"What", "Kernel", "In", "Limited by", "Obvious method", "Operations", "Other size"}
 PARTS: Final[Mapping[str, Part]] = {
     "facts": facts,
     "ratios": ratios,

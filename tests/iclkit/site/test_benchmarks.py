@@ -82,13 +82,13 @@ def test_every_part_is_filled(kept):
     assert "- **Machine** A\\|B \\*9\\*, 2 cores, x86\\_64, Linux" in page
     assert "2026-01-02, **commit** [`abc`](https://x.org/a/commit/abc)" in page
     assert "1.5 minutes; one thread got 97%" in page
-    assert "| ridge | LU | 2 | 12 ms | 2 min | **7,320** | 10 | 2e-09 |" in page
+    assert "| ridge | **7,320** | 10 | 2e-09 | 2 | 12 ms | 2 min | LU |" in page
     assert "| large | 4.25 GB peak | below 9 GB peak |" in page
     assert "| 1 | 50 GFlop/s | 100 GFlop/s | 20 GB/s | 100 M/s | 1,000 M/s |" in page
-    assert "| head | 2 n\u00b3 | memory | 8 | 3,200 | 1 | 500 ms | 40 | 2 | **65%** |" in page
+    assert "| head | **65%** | memory | 1 | 500 ms | 40 | 2 | 8 | 3,200 | 2 n\u00b3 |" in page
     assert (
-        "| head | n | d = 8 | 100 to 3,200 | 10 \u00b5s to 1.5 s "
-        "| **2.80** \u00b1 0.01 | 2.90 | 3 |" in page
+        "| head | n | **2.80** \u00b1 0.01 | 2.90 | 3 "
+        "| 100 to 3,200 | 10 \u00b5s to 1.5 s | d = 8 |" in page
     )
 
 
