@@ -117,9 +117,18 @@ def how(record: Record, swept: Iterable[Swept]) -> str:
     made = f"commit {', '.join(f'`{c}`' for c in commits)}; {' to '.join(ends(days))}"
     return (
         "A verdict at one seed may be luck, and one with one thread may hang on the order of a "
-        f"sum.\nSo each notebook was run at {runs_of(results)}, with profile `{record.profile}` "
+        f"sum.\nSo {notebooks(record)} run at {runs_of(results)}, with profile `{record.profile}` "
         f"({made}; {'; '.join(machines)}).\n"
     )
+
+
+def notebooks(record: Record) -> str:
+    """Return the words for what was run: each notebook, or with some runs still missing."""
+    made: dict[str, set[tuple[int, int]]] = {}
+    for run in record.runs:
+        made.setdefault(run["notebook"], set()).add((run["seed"], run["threads"]))
+    whole = len({frozenset(runs) for runs in made.values()}) == 1
+    return "each notebook was" if whole else "the notebooks were, though not yet all of them,"
 
 
 def in_order(record: Record, key: str) -> list[str]:

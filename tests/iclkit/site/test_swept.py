@@ -9,7 +9,7 @@ from iclkit.bench.cache import Manifest, Run
 from iclkit.bench.claims import Claim, Entry, Ledger
 from iclkit.bench.drift import Trial, record_of
 from iclkit.site import book, pages
-from iclkit.site.swept import listed, seeds_line, seeds_part
+from iclkit.site.swept import listed, notebooks, seeds_line, seeds_part
 
 CLAIM = Claim(
     "T-1", "01_toy", "a toy", "One is $1$.", "new here", check="close", tolerance=0.1, why="a toy"
@@ -116,6 +116,14 @@ def test_the_book_shows_a_sweep_of_today_s_numbers_only(tmp_path):
     same, other = row(CLAIM, 1.02), row(CLAIM, 1.05)
     assert "T-1" in book.swept(tmp_path, {"01_toy": [same, CALM.row]}, runs).claims
     assert list(book.swept(tmp_path, {"01_toy": [other, CALM.row]}, runs).claims) == ["T-2"]
+
+
+def test_runs_that_are_missing_are_said():
+    whole = record(0.1, 0.2)
+    first, *_ = whole.runs
+    other = [first | {"notebook": "another"}]
+    assert notebooks(whole) == "each notebook was"
+    assert "not yet all" in notebooks(replace(whole, runs=(*whole.runs, *other)))
 
 
 def test_seeds_in_words():
