@@ -3,8 +3,10 @@
 "use strict";
 
 document.addEventListener("DOMContentLoaded", () => {
-  const SCROLLS = "pre, .cell_output > .output, div.math, span.math > math, .table-scroll, " +
-    ".pst-scrollable-table-container";
+  const BOXES = "pre, .cell_output > .output, div.math, .table-scroll, .pst-scrollable-table-container";
+  const FORMULAS = "span.math > math"; // a page has a thousand; they scroll on narrow screens only
+  const SCROLLS = `${BOXES}, ${FORMULAS}`;
+  const narrow = matchMedia("(max-width: 600px)");
 
   // A box that scrolls can be reached by keyboard, and only then; it shows where there is more. Boxes
   // on the page are asked in idle moments; those not laid out yet ask for themselves, by their change
@@ -29,10 +31,12 @@ document.addEventListener("DOMContentLoaded", () => {
   };
   const askAll = () => {
     if (!queue.length) idle(work);
-    queue = [...document.querySelectorAll(SCROLLS)].filter(laidOut);
+    queue = [...document.querySelectorAll(narrow.matches ? SCROLLS : BOXES)].filter(laidOut);
   };
   const boxes = new ResizeObserver((entries) => entries.forEach(({ target }) => ask(target)));
-  for (const box of document.querySelectorAll(SCROLLS)) boxes.observe(box);
+  const observe = (kind) => document.querySelectorAll(kind).forEach((box) => boxes.observe(box));
+  observe(narrow.matches ? SCROLLS : BOXES);
+  narrow.addEventListener("change", () => observe(SCROLLS));
   addEventListener("load", () => document.fonts.ready.then(askAll));
   let resized = 0;
   addEventListener("resize", () => {
