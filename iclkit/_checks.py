@@ -259,7 +259,7 @@ def _bordered(finite: bool, renamed: dict[str, str], function: Callable[P, T]) -
     def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
         for name in flags:
             if name in kwargs:
-                flag(name, kwargs[name])  # type: ignore[arg-type]
+                flag(name, kwargs[name])  # type: ignore[arg-type]  # it checks any value
         try:
             with np.errstate(over="raise", divide="raise", invalid="raise"):
                 value = function(*args, **kwargs)

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from iclkit.bench.runner import run_notebooks
 from tests import toy
 
 CLAIM_CELLS = {
@@ -29,6 +30,13 @@ def make(place):
 def other(place, code):
     """Let the second notebook run some code."""
     toy.write(place, "02_other", toy.OTHER | {"draw": code})
+
+
+def finished(folder):
+    """Return a toy repository under `folder` whose notebooks ran; tests change only copies."""
+    place = make(folder / "an odd pl\u00e4ce")
+    run_notebooks(KEPT, root=place, profile="quick")
+    return place
 
 
 def copy_of(place, target):

@@ -213,7 +213,7 @@ def _lost_in_a_line() -> Iterator[None]:
     """Say in a line what a client raises in several ways once its scheduler is gone."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # of several classes; each stays as the cause
         raise SweepError(LOST) from error
 
 

@@ -81,7 +81,7 @@ class _Work:
         """Return the results of a batch; calls without one wait again."""
         try:
             results, seconds = future.result()
-        except Exception as error:
+        except Exception as error:  # all but the death of a worker is raised again
             _check_package(error)
             if not _died(error):
                 raise

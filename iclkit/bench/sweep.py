@@ -320,7 +320,7 @@ def _call(cell: Cell, seed: int, task: _Task) -> dict[str, float]:
     rng = stream(seed, task.name, named, task.replicate)
     try:
         return dict(cell(**task.params, rng=rng))
-    except Exception as error:
+    except Exception as error:  # whatever the cell raises goes on, with its place
         error.add_note(f"in {task}")
         raise
 
