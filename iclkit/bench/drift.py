@@ -7,8 +7,8 @@ ledger shows.
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -174,7 +174,7 @@ class Record:
         return Record(self.profile, self.runs, claims)
 
 
-def has_moved(row: Row, swept: Swept, seed: int) -> bool:
+def has_moved(row: Row | Result, swept: Swept, seed: int) -> bool:
     """Return whether a row is another than the sweep's at its seed, by more than rounding.
 
     What another number of threads changed is taken as a measure of rounding.
@@ -247,12 +247,14 @@ def digest_of(claim: Claim, profile: str) -> str:
 
 
 def keep_record(trials: Sequence[Trial], root: Path) -> Record:
-    """Store what trials found, and return it with what is stored of other notebooks.
+    """Store what trials found, and return it with what is stored and still true.
+
+    What was stored of another notebook stays. Of the same notebook it stays if a run of both came
+    out alike, so that a sweep can be extended by seeds: `has_moved` for no claim.
 
     Parameters
     ----------
     trials : sequence of Trial
-        All runs of each notebook that they belong to: what was stored of it goes.
     root : Path
         The repository to store it in.
 
@@ -270,13 +272,51 @@ def keep_record(trials: Sequence[Trial], root: Path) -> Record:
 
 
 def merged(old: Record | None, new: Record) -> Record:
-    """Return `new` with the notebooks that only `old` has, if it is of the same profile."""
+    """Return `new` with what `old` holds beside it, if it is of the same profile and still true."""
     if old is None or old.profile != new.profile:
         return new
     again = {run["notebook"] for run in new.runs}
-    runs = [run for run in old.runs if run["notebook"] not in again]
-    claims = {name: one for name, one in old.claims.items() if one.notebook not in again}
-    return Record(new.profile, (*runs, *new.runs), {**claims, **new.claims})
+    gone = {notebook for notebook in again if not goes_on(old, new, notebook)}
+    anew = {place_of(run) for run in new.runs}
+    stay = [r for r in old.runs if r["notebook"] not in gone and place_of(r) not in anew]
+    places = {place_of(run) for run in stay}
+    kept = {name: within(one, places) for name, one in old.claims.items()}
+    claims = {name: one for name, one in kept.items() if one.notebook not in again}
+    claims |= {name: joined(kept.get(name), one) for name, one in new.claims.items()}
+    return Record(new.profile, tuple(sorted([*stay, *new.runs], key=place_of)), claims)
+
+
+def place_of(run: Mapping[str, Any]) -> tuple[str, int, int]:
+    """Return the notebook, number of threads and seed of a run."""
+    return run["notebook"], run["threads"], run["seed"]
+
+
+def goes_on(old: Record, new: Record, notebook: str) -> bool:
+    """Return whether the records share a run of a notebook, and all such runs came out alike."""
+    runs = [{place_of(run) for run in record.runs} for record in (old, new)]
+    shared = {seed for name, threads, seed in runs[0] & runs[1] if (name, threads) == (notebook, 1)}
+    claims = [name for name, one in new.claims.items() if one.notebook == notebook]
+    both = [(old.claims[name], new.claims[name]) for name in claims if name in old.claims]
+    alike = all(
+        before.digest == after.digest and not has_moved(result, before, result.seed)
+        for before, after in both
+        for result in after.tried
+        if result.threads == 1 and result.seed in shared
+    )
+    return bool(shared) and alike
+
+
+def within(swept: Swept, places: Container[tuple[str, int, int]]) -> Swept:
+    """Return the results of a claim whose runs are among `places`."""
+    of = swept.notebook
+    stay = tuple(r for r in swept.results if (of, r.threads, r.seed) in places)
+    return replace(swept, results=stay)
+
+
+def joined(old: Swept | None, new: Swept) -> Swept:
+    """Return the results of both, in the order of a record's runs."""
+    results = [*(old.results if old else ()), *new.results]
+    return replace(new, results=tuple(sorted(results, key=lambda r: (r.threads, r.seed))))
 
 
 def as_text(record: Record) -> str:

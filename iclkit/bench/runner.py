@@ -43,6 +43,7 @@ from iclkit.bench.cache import (
 from iclkit.bench.origin import commit, machine, versions
 from iclkit.bench.quiet import environment, private_folder
 from iclkit.bench.sources import cache_key, code_cells, imported_sources
+from iclkit.bench.store import FOLDER
 
 __all__ = ["BUDGETS", "Budget", "Manifest", "Run", "RunError", "notebook_names", "run_notebooks"]
 
@@ -54,7 +55,6 @@ MEMORY_ERROR = re.compile(
     r": (_?\w*MemoryError|TerminatedWorkerError|RuntimeError.*can't allocate)"
 )
 PROBE_BYTES = 1 << 16
-STORE = "ICLKIT_STORE"  # where sweeps keep finished cells
 STARTED = re.compile(r"Executing Cell (\d+)-")
 
 
@@ -258,7 +258,7 @@ class Task:
         cached.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(cached.parent)
         self.forget_bytecode()
-        finished = self.root / "_build" / "store" / cached.stem  # its sweeps' cells, if stopped
+        finished = self.root / "_build" / "store" / cached.stem  # cells and checkpoints, if stopped
         with private_folder(cached.parent) as place:
             usage = self.watch(place, finished)
             output = place / "out.ipynb"
@@ -295,7 +295,7 @@ class Task:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=environment(place, self.root, self.threads) | {STORE: str(store)},
+                env=environment(place, self.root, self.threads) | {FOLDER: str(store)},
                 cwd=place,
                 start_new_session=True,
             )

@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Store", "StoreError", "opened"]
+__all__ = ["FOLDER", "Store", "StoreError", "kept_file", "opened"]
 
+FOLDER = "ICLKIT_STORE"  # environment variable that names the folder of finished work
 SYNC_SECONDS = 2.0  # what a power failure can cost; a killed process loses nothing written
 DIGEST = 16  # hexadecimal digits of a record's checksum
 Values = Mapping[str, Any]
@@ -78,6 +79,24 @@ class Store:
         return f"cannot write finished cells: {error.strerror}; {kept}; make room and run it again"
 
 
+def kept_file(name: str) -> Path | None:
+    """Return where a long computation keeps its own state, for example a training.
+
+    Parameters
+    ----------
+    name : str
+        Of the file.
+
+    Returns
+    -------
+    Path or None
+        In the folder that ``ICLKIT_STORE`` of the environment names; None where it names none.
+        The book's runner names one for each run of a notebook, and removes it when the run ends.
+    """
+    folder = os.environ.get(FOLDER)
+    return Path(folder) / _stem(name) if folder else None
+
+
 @contextlib.contextmanager
 def opened(folder: Path, name: str, about: Mapping[str, Any]) -> Iterator[Store]:
     """Open the file of finished cells `name` for this process alone.
@@ -101,13 +120,18 @@ def opened(folder: Path, name: str, about: Mapping[str, Any]) -> Iterator[Store]
     StoreError
         If the folder cannot be written, or another run holds the file.
     """
-    path = folder / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)[:100]}.jsonl"
+    path = folder / f"{_stem(name)}.jsonl"
     descriptor = _open(path)
     try:
         _lock(descriptor, path)
         yield Store(path, descriptor, _prepared(descriptor, path, about))
     finally:
         os.close(descriptor)
+
+
+def _stem(name: str) -> str:
+    """Return a name as every file system takes it."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:100]
 
 
 def _open(path: Path) -> int:

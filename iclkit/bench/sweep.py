@@ -24,12 +24,12 @@ from tqdm import tqdm
 from iclkit.bench.backends import SweepError, pool_of
 from iclkit.bench.batches import outcomes
 from iclkit.bench.fingerprint import describe, edited, fingerprint, versions
-from iclkit.bench.store import Store, StoreError, opened
+from iclkit.bench.store import FOLDER, Store, StoreError, opened
 from iclkit.rng import stream
 
 __all__ = ["grid", "summarize", "sweep"]
 
-CLUSTER, STORE = "ICLKIT_CLUSTER", "ICLKIT_STORE"  # environment variables
+CLUSTER = "ICLKIT_CLUSTER"  # environment variable
 Params = Mapping[str, Any]
 Cell = Callable[..., Mapping[str, float]]
 
@@ -248,7 +248,7 @@ def _place(n_jobs: int | None, cluster: Any) -> tuple[int | None, Any]:
 @contextlib.contextmanager
 def _kept(cell: Cell, seed: int, folder: str | Path | None) -> Iterator[Store | None]:
     """Open the store of the cell's results, if there is to be one."""
-    folder = folder if folder is not None else os.environ.get(STORE) or None
+    folder = folder if folder is not None else os.environ.get(FOLDER) or None
     if folder is None:
         yield None
         return

@@ -187,6 +187,32 @@ class TestFile:
         assert found == {("01_toy", 5), ("02_other", 0)}
         assert [r.seed for r in record.claims["TOY-1"].results] == [5]
 
+    def test_further_seeds_join_those_that_are_there(self, place):
+        drift.keep_record([trial(0), trial(1), trial(0, threads=2)], place)
+        record = drift.keep_record([trial(0, measured=1.0005), trial(3)], place)
+        runs = [(run["threads"], run["seed"]) for run in record.runs]
+        assert runs == [(1, 0), (1, 1), (1, 3), (2, 0)]
+        results = record.claims["TOY-1"].results
+        assert [(r.threads, r.seed) for r in results] == runs
+        assert results[0].score == pytest.approx(0.0005)  # the newer one
+        assert drift.read_record(place) == record
+
+    @pytest.mark.parametrize(
+        "new",
+        [[trial(3)], [trial(0, measured=1.01)], [trial(0, threads=2), trial(3)]],
+        ids=["no run in common", "another number", "threads alone in common"],
+    )
+    def test_what_cannot_be_known_to_hold_still_goes(self, place, new):
+        drift.keep_record([trial(0), trial(1), trial(0, threads=2)], place)
+        record = drift.keep_record(new, place)
+        assert len(record.runs) == len(record.claims["TOY-1"].results) == len(new)
+
+    def test_results_of_a_claim_that_changed_go(self, place):
+        drift.keep_record([trial(0), trial(1)], place)
+        path = place / "iclkit/data/claims.toml"
+        path.write_text(path.read_text().replace("tolerance = ", "tolerance = 1"))
+        assert len(drift.keep_record([trial(0)], place).runs) == 1
+
     def test_a_claim_that_went_goes(self, place):
         drift.keep_record([trial(0)], place)
         (place / "iclkit/data/claims.toml").write_text(toy.CLAIM.replace("TOY-1", "TOY-9"))

@@ -191,6 +191,45 @@ sweep(cell, grid(k=range(6)), seed=seed, n_jobs=1)"""
 }
 
 
+TRAINING = toy.OTHER | {
+    "train": """import os
+from pathlib import Path
+
+from iclkit import nets
+from iclkit.bench.store import kept_file
+from iclkit.prompts import Gaussian, IsotropicLinear
+from iclkit.rng import stream
+
+log = Path(os.environ["TOY_LOG"])
+steps = []
+
+
+def follow(step, steps_in_all, loss):
+    steps.append(step)
+    if step == 150 and not log.with_name("mended").exists():
+        os.kill(os.getpid(), 9)
+
+
+law = IsotropicLinear(Gaussian(2), noise_var=0.1)
+options = {"n_context": 2, "recipe": nets.Recipe(200, 0.01), "rng": stream(seed)}
+options |= {"checkpoint": kept_file("toy.pt"), "save_every": 100, "progress": follow}
+nets.train(nets.linear_attention(2), law, 40, **options)
+log.write_text(str(steps))"""
+}
+
+
+def test_a_training_goes_on_where_a_killed_run_stopped(place, tmp_path, monkeypatch):
+    log = tmp_path / "log"
+    monkeypatch.setenv("TOY_LOG", str(log))
+    toy.write(place, "02_other", TRAINING)
+    with pytest.raises(RunError, match="02_other"):
+        run(place, "02_other")
+    (tmp_path / "mended").touch()
+    run(place, "02_other")
+    assert log.read_text() == "[150, 200]"  # the state of step 100 was kept
+    assert not list((place / "_build/store").iterdir())
+
+
 def test_a_sweep_goes_on_where_a_killed_run_stopped(place, tmp_path, monkeypatch):
     log = tmp_path / "log"
     monkeypatch.setenv("TOY_LOG", str(log))

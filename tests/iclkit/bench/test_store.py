@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from iclkit.bench import store
-from iclkit.bench.store import StoreError, opened
+from iclkit.bench.store import StoreError, kept_file, opened
 
 ROW = {"a": 0.1, "b": 2}
 NANS = [struct.unpack("<d", struct.pack("<Q", bits))[0] for bits in (0x7FF8 << 48, 0xFFF8 << 48)]
@@ -192,3 +192,10 @@ def test_records_reach_the_disk_at_intervals(tmp_path, monkeypatch):
         kept.add([("y", ROW)])
         kept.add([("z", ROW)])
     assert len(synced) == 1
+
+
+def test_a_long_computation_keeps_its_state_in_the_folder_of_its_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("ICLKIT_STORE", str(tmp_path))
+    assert kept_file("d = 8, h = 1/2.pt") == tmp_path / "d___8__h___1_2.pt"
+    monkeypatch.setenv("ICLKIT_STORE", "")
+    assert kept_file("softmax.pt") is None
