@@ -56,8 +56,13 @@ REPAIRS = (
     Repair(r'<(i|span) class="((?:[\w-]+ )?fa[srb]? |[^"]*\bfa-solid )', r'<\1 aria-hidden="true" class="\2'),
     Repair(r'(?<=initial-scale=1.0" />)<meta name="viewport"[^>]*>', "", required=False),
     Repair(r'\s*<meta name="viewport" content="width=device-width, initial-scale=1"/>', "", required=False),
-    # Names, brackets and blanks of code have the colour of their block: half of its elements go.
+    # Names, brackets, dots and blanks of code have the colour of their block, and a text in quotes is
+    # one thing: most of the elements of code go.
     Repair(r'<span class="(?:n|p|w)">([^<]*)</span>', r"\1", required=False),
+    Repair(r'<span class="o">([.=])</span>', r"\1", required=False),
+    Repair(r'(?<=<span class="s2">)([^<]*)((?:</span><span class="s2">[^<]*)+)(?=</span>)', lambda found: found[1] + TAG.sub("", found[2]), required=False),
+    # A drawing in a file of its own is opened like a page of its own, and the theme has it twice.
+    Repair(r'<img src="[^"]*/logo\.svg" class="[^"]*only-light" alt="([^"]*)"/>\s*<img [^>]*only-dark[^>]*/>', lambda found: logo(found[1])),
     # The page's own script marks the reader's place without laying out every section.
     Repair(r' data-bs-spy="scroll" data-bs-target="[^"]*" data-offset="\d+" data-bs-root-margin="[^"]*"', ""),
     Repair(r'\s*<link rel="stylesheet"[^>]*/sphinx-thebe\.css[^>]*>', ""),
@@ -86,6 +91,8 @@ SEARCH = (
         r'\g<0>\n  <script src="_static/search.js"></script>',
     ),
 )
+TAG = re.compile(r"<[^>]*>")
+LOGO = ROOT / "book" / "_static" / "logo.svg"
 FOOTER = re.compile(r'(<div class="extra_footer">\s*.*?)(\s*</div>)', re.DOTALL)
 FOOT_LINKS = {"book/changelog.html": "Changelog", "book/health.html": "Health of the book"}
 # The first page of the site leads on; the page of a wrong address finds the site's beginning
@@ -153,6 +160,15 @@ def repaired(text: str, repairs: tuple[Repair, ...]) -> str:
 def lines(parameters: str) -> str:
     """Return the lines of a signature as what they are in the middle of it: words."""
     return parameters.replace("<dd>", '<span class="sig-line">').replace("</dd>", "</span>")
+
+
+@cache
+def logo(label: str) -> str:
+    """Return the logo as a part of the page."""
+    drawing = LOGO.read_text(encoding="utf-8").replace("\n", "")
+    inside = drawing.removesuffix("</svg>").partition(">")[2]
+    about = f'class="logo__image" viewBox="0 0 96 96" role="img" aria-label="{label}"'
+    return f"<svg {about}>{inside}</svg>"
 
 
 def mend(page: str, text: str, site: Path, made: str) -> str:

@@ -78,8 +78,8 @@ class="${kind}" d="M1 5H33"/></svg>${text}`;
 <input id="pd-${name}" type="range" max="${axes[name].max}" data-slider="${name}"></div>`)}</div>`;
   const entries = (axes, hint) => `<details><summary>All values, and exact entry</summary>
 <table><caption>Type a number and press Enter${hint}.</caption>
-<tbody>${each(Object.keys(axes), (name) => `<tr><th scope="row">${axes[name].title}
-<td><input size="9" aria-label="${axes[name].title}" data-exact="${name}">`)}</tbody>
+<tbody>${each(Object.keys(axes), (name) => `<tr><th scope="row"><label
+for="pe-${name}">${axes[name].title}</label><td><input id="pe-${name}" size="9" data-exact="${name}">`)}</tbody>
 <tbody class="pd-table"></tbody></table></details>`;
 
   const choice = (view, text, names) => `<label>${text} <select data-view="${view}">${
@@ -95,6 +95,23 @@ ${sliders(axes)}${choices && `<div class="pd-choice">${choices}</div>`}${entries
     svg.addEventListener("click", moveTo);
     svg.addEventListener("pointerdown", (e) => drags(e) && svg.setPointerCapture(e.pointerId));
     svg.addEventListener("pointermove", (e) => drags(e) && e.buttons === 1 && moveTo(e));
+  };
+
+  // Act when a reader comes near, or when the page has rested: browsers lay out all that stands
+  // before the controls of a page that loads.
+  const soon = (root, act) => {
+    let acts = act;
+    const once = () => {
+      near.disconnect();
+      acts();
+      acts = () => {};
+    };
+    const near = new IntersectionObserver((seen) => {
+      if (seen.some((one) => one.isIntersecting)) once();
+    }, { rootMargin: "100%" });
+    near.observe(root);
+    addEventListener("load", () => setTimeout(once, 3000));
+    addEventListener("hashchange", once);
   };
 
   // Bring a figure to life in its element, or leave the element as it came if anything fails.
@@ -171,23 +188,27 @@ ${sliders(axes)}${choices && `<div class="pd-choice">${choices}</div>`}${entries
       box.setCustomValidity(holds(parse(box.value)) ? "" : `${title}: ${range}`);
       if (box.reportValidity()) set({ [name]: parse(box.value) });
     };
-    try {
-      const linked = shared();
-      root.innerHTML = buttons(Object.keys(presets)) + figure.html();
-      take(linked || start);
-      root.addEventListener("input", input);
-      root.addEventListener("change", change);
-      find(".pd-presets").addEventListener("click", ({ target }) => {
-        if (target.matches("button")) set({ ...start, ...presets[target.textContent] });
-      });
-      listen(set);
-      new ResizeObserver(draw).observe(root);
-      addEventListener("hashchange", () => {
-        const next = shared();
-        if (next) set(next);
-      });
-      if (linked) addEventListener("load", () => root.scrollIntoView({ behavior: "instant" }));
-    } catch (why) { fail(why); }
+    const live = () => {
+      try {
+        const linked = shared();
+        root.innerHTML = buttons(Object.keys(presets)) + figure.html();
+        take(linked || start);
+        root.addEventListener("input", input);
+        root.addEventListener("change", change);
+        find(".pd-presets").addEventListener("click", ({ target }) => {
+          if (target.matches("button")) set({ ...start, ...presets[target.textContent] });
+        });
+        listen(set);
+        new ResizeObserver(draw).observe(root);
+        addEventListener("hashchange", () => {
+          const next = shared();
+          if (next) set(next);
+        });
+        if (linked) addEventListener("load", () => root.scrollIntoView({ behavior: "instant" }));
+      } catch (why) { fail(why); }
+    };
+    if (location.hash.startsWith(`#${prefix}:`)) live();
+    else soon(root, live);
   };
 
   return Object.freeze({

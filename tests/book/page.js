@@ -15,6 +15,12 @@ class ResizeObserver {
   observe() { this.seen(); } // a browser asks once at the beginning
 }
 
+class IntersectionObserver {
+  constructor(seen) { this.seen = seen; }
+  observe() { this.seen([{ isIntersecting: true }]); } // the reader is near
+  disconnect() {}
+}
+
 class URLSearchParams {
   constructor(from) {
     this.pairs = typeof from === "string" ? from.split("&").map((part) => part.split("="))

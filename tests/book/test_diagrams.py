@@ -17,7 +17,7 @@ from tests.book.figures import (
     style,
 )
 
-MAX_BYTES = 31_000  # of all scripts of a figure
+MAX_BYTES = 32_000  # of all scripts of a figure
 NONSENSE = ("x", "-1e9", "", "2,5")
 
 

@@ -39,6 +39,11 @@ def optional():
             '<span class="n">f</span><span class="p">(</span><span class="mi">2</span>',
             'f(<span class="mi">2</span>',
         ),
+        ('np<span class="o">.</span>e <span class="o">+</span>', 'np.e <span class="o">+</span>'),
+        (
+            '<span class="s2">&quot;</span><span class="s2">a</span><span class="s2">&quot;</span>+',
+            '<span class="s2">&quot;a&quot;</span>+',
+        ),
         (SIGNATURE, '<span class="sig-line"><em class="sig-param"><span>a</span></em>,</span>'),
     ],
 )
@@ -46,12 +51,20 @@ def test_repairs(written, expected):
     assert expected in furniture.repaired(written, optional())
 
 
+def test_the_logo_is_a_part_of_the_page():
+    images = '<img src="../_static/logo.svg" class="logo__image only-light" alt="Book - Home"/>'
+    images += '\n <img src="../_static/logo.svg" class="logo__image only-dark" alt="Book - Home"/>'
+    (repair,) = (one for one in furniture.REPAIRS if "only-light" in one.pattern)
+    mended = furniture.repaired(f"<a>{images}</a>", (repair,))
+    assert re.fullmatch(r"<a><svg [^>]*aria-label=\"Book - Home\"><rect.*></svg></a>", mended)
+
+
 @pytest.mark.parametrize(
     "kept",
     [
         "<title>A page &#8212; The Book</title>",
         '<th class="head"><p>Claim</p></th>',
-        '<span class="n"><span class="pre">name</span></span><span class="o">=</span>',
+        '<span class="n"><span class="pre">name</span></span><span class="o">+</span>',
         '<dl>\n<dt>a</dt><dd><em class="sig-param">b</em>,</dd>\n</dl>',
     ],
 )

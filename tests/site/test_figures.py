@@ -38,6 +38,7 @@ def go(page, site_url, figure, setting=None):
     address = f"#{figure.prefix}:{state}" if state else ""
     page.goto(f"{site_url}notebooks/{figure.page}.html{address}")
     found = root(page, figure)
+    found.scroll_into_view_if_needed()
     found.locator(".pd-numbers b").first.wait_for()
     return found
 
@@ -103,6 +104,13 @@ def test_an_address_leads_to_its_state(open_page, site_url, figure):
     there = root(other, figure)
     there.locator(".pd-numbers b").first.wait_for()
     assert everything(there)[0] == seen
+
+
+def test_a_figure_comes_to_life_without_a_reader_who_is_near(page, site_url, figure):
+    page.goto(f"{site_url}notebooks/{figure.page}.html")
+    found = root(page, figure)
+    assert found.locator("input, select, button").count() == 0, "controls delay the page"
+    found.locator(".pd-numbers b").first.wait_for(timeout=10_000)
 
 
 def test_exact_entry(page, site_url, figure):

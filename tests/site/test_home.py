@@ -53,7 +53,9 @@ def test_the_whole_figure_opens_where_the_small_one_stood(page, site_url, figure
     there = page.locator(f".{figure.name}-diagram")
     there.locator(".pd-numbers b").first.wait_for()
     assert page.url.partition("#")[0].endswith(f"/notebooks/{figure.page}.html")
+    there.locator("summary").last.click()
     exact = there.locator("[data-exact]")
+    exact.first.wait_for()
     shown = {box.get_attribute("data-exact"): box.input_value() for box in exact.all()}
     same = set(values) & set(shown)
     assert same

@@ -314,7 +314,8 @@ const link = made("a");
 const span = Object.assign(made("span"), { textContent: "Report a problem; these lines" });
 const head = Object.assign(made("p"), {
   querySelector: (s) => (s === "a" ? (linked ? link : null) : span) });
-const place = { lines, querySelector: (s) => (s === "pre" ? place.lines : head) };
+const box = Object.assign(made("details"), { open: false });
+const place = { lines, querySelector: (s) => (s === "pre" ? place.lines : head), closest: () => box };
 const document = { querySelectorAll: () => [place], createElement: made,
   execCommand: (word) => { commands.push(word); return allowed; } };
 const commands = [], navigator = {};
@@ -326,11 +327,13 @@ def script(root):
     """Run the script of the page; linked: an address is known, allowed: copying is."""
     stack = ExitStack()
 
-    def start(*, linked=False, allowed=True):
+    def start(*, linked=False, allowed=True, opened=True):
         engine = stack.enter_context(mini_racer())
         engine.eval(f"const linked = {json.dumps(linked)}, allowed = {json.dumps(allowed)};")
         engine.eval(SCRIPT_PAGE)
         engine.eval((root / "book/_static/report.js").read_text("ascii"))
+        if opened:
+            engine.eval("box.listeners.toggle()")
         return engine
 
     with stack:
@@ -347,6 +350,11 @@ def test_button_shows_and_copies_the_lines_without_the_clipboard(script):
     assert page.eval("place.inside[0].selected && commands[0]") == "copy"
     assert page.eval("place.inside[1].textContent").startswith("Copied.")
     assert page.eval("place.inside[0].attributes['aria-label']") == "Report, Figure: a-figure"
+
+
+def test_no_field_is_made_before_the_box_is_opened(script):
+    page = script(opened=False)
+    assert page.eval("place.lines === lines && place.inside === undefined")
 
 
 def test_page_says_how_to_copy_where_it_may_not(script):
