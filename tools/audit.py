@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 
 import click
 
+from iclkit.site import materials
+from iclkit.site.pages import BuildError
 from tools import lock
 
 BUILD = lock.ROOT / "_build"
@@ -95,29 +97,18 @@ def main() -> int:
 def write_bill(place: Path) -> dict[str, Any]:
     """Write the bill of materials of this environment and return it; same packages, same bytes."""
     place.mkdir(exist_ok=True)
-    options = ["--output-reproducible", "--no-validate", "--short-PURLs"]
-    project = ["--pyproject", str(lock.ROOT / "pyproject.toml")]
-    done = run("cyclonedx_py", "environment", *options, *project)
-    if done.returncode:
-        raise SystemExit(f"run.py audit: no bill of materials: {done.stderr.strip()[-300:]}")
-    bill = without_paths(json.loads(done.stdout))
-    text = json.dumps(bill, indent=1, sort_keys=True)
-    (place / "sbom.json").write_text(text + "\n", encoding="utf-8")
-    return bill
+    try:
+        text = materials.bill_of_materials(lock.ROOT)
+    except BuildError as error:
+        raise SystemExit(f"run.py audit: {error}") from error
+    (place / materials.FILE).write_text(text, encoding="utf-8")
+    return json.loads(text)
 
 
 def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Return what a program of this environment says."""
     call = [sys.executable, "-m", module, *arguments]
     return subprocess.run(call, capture_output=True, text=True)
-
-
-def without_paths(bill: dict[str, Any]) -> dict[str, Any]:
-    """Return a bill of materials without places on this machine."""
-    for part in bill["components"]:
-        links = part.get("externalReferences", [])
-        part["externalReferences"] = [e for e in links if not e["url"].startswith("file:")]
-    return bill
 
 
 def parts_of(bill: dict[str, Any]) -> list[Part]:

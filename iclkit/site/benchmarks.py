@@ -1,31 +1,40 @@
 """The page of the benchmarks, filled from the record that the repository keeps.
 
-A line ``<!-- bench: growth -->`` of the page turns into a table. The record is a file of another
-program: what it lacks is said on the page, and the book is built without it.
+A line ``<!-- bench: growth -->`` of the page turns into a table, ``<!-- bench: growth_figure -->``
+into a figure beside the page. The record is a file of another program: what it lacks is said on the
+page, and the book is built without it.
 """
 
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from iclkit.site.history import commit_link
 from iclkit.site.pages import BuildError, table
 
-__all__ = ["RECORD", "benchmarks_page", "put_benchmarks"]
+__all__ = ["RECORD", "Here", "benchmarks_page", "put_benchmarks"]
 
 #: Where the record lies, seen from the root of the repository.
 RECORD: Final = "benchmarks/last.json"
-
-Record = Mapping[str, Any]
-Part = Callable[[Record, str | None], str]
 
 ASKED = re.compile(r"^<!-- bench: (\w+) -->$", re.MULTILINE)
 SCHEMA = 1
 RATIO = "x"
 POWERS = "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"
 TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "\u00b5s"))
+
+
+class Here(NamedTuple):
+    """Where the page is: its folder, and the public address of the repository."""
+
+    folder: Path
+    place: str | None = None
+
+
+Record = Mapping[str, Any]
+Part = Callable[[Record, Here], str]
 
 
 def put_benchmarks(root: Path, staging: Path, place: str | None) -> None:
@@ -43,12 +52,13 @@ def put_benchmarks(root: Path, staging: Path, place: str | None) -> None:
     page = staging / "book" / "benchmarks.md"
     if not page.exists():
         return
-    filled = benchmarks_page(page.read_text(encoding="utf-8"), root / RECORD, place)
+    here = Here(page.parent, place)
+    filled = benchmarks_page(page.read_text(encoding="utf-8"), root / RECORD, here)
     page.write_text(filled, encoding="utf-8")
 
 
-def benchmarks_page(text: str, record: Path, place: str | None = None) -> str:
-    """Return the page of the benchmarks with its tables, or with the reason why it has none.
+def benchmarks_page(text: str, record: Path, here: Here) -> str:
+    """Return the page of the benchmarks with its parts, or with the reason why it has none.
 
     Parameters
     ----------
@@ -56,18 +66,18 @@ def benchmarks_page(text: str, record: Path, place: str | None = None) -> str:
         The page in Markdown.
     record : Path
         What ``python3 run.py bench --keep`` wrote.
-    place : str or None
-        Public address of the repository.
+    here : Here
+        Its folder takes the figures.
 
     Returns
     -------
     str
-        Without a usable record, what comes before the first table, and one sentence.
+        Without a usable record, what comes before the first part, and one sentence.
 
     Raises
     ------
     BuildError
-        If the page asks for a table that does not exist.
+        If the page asks for a part that does not exist.
     """
     for name in ASKED.findall(text):
         if name not in PARTS:
@@ -76,7 +86,7 @@ def benchmarks_page(text: str, record: Path, place: str | None = None) -> str:
             )
     try:
         found = read_record(record)
-        return ASKED.sub(lambda mark: PARTS[mark[1]](found, place), text)
+        return ASKED.sub(lambda mark: PARTS[mark[1]](found, here), text)
     except FileNotFoundError:
         return without(text, "No run is kept yet")
     except (OSError, ValueError, TypeError, LookupError, ArithmeticError):
@@ -103,14 +113,15 @@ def read_record(path: Path) -> Record:
     return dict(content)
 
 
-def facts(record: Record, place: str | None) -> str:
+def facts(record: Record, here: Here) -> str:
     """Return where, when and from what the numbers come, as a list."""
     machine, seconds = record["machine"], float(record["seconds"])
     versions = ", ".join(f"{name} {plain(value)}" for name, value in record["versions"].items())
+    commit = commit_link(str(record["commit"]), here.place)
     lines = [
         f"**Machine** {plain(machine['cpu'])}, {int(machine['cores'])} cores, "
         f"{plain(machine['architecture'])}, {plain(machine['system'])}",
-        f"**Date** {plain(record['date'])}, **commit** {commit_link(str(record['commit']), place)}",
+        f"**Date** {plain(record['date'])}, **commit** {commit}",
         f"**Versions** {versions}",
         f"**Run** {seconds / 60:.1f} minutes; one thread got {float(record['share']):.0%} of a "
         "processor (less than all where other work ran at the same time)",
@@ -118,7 +129,7 @@ def facts(record: Record, place: str | None) -> str:
     return "".join(f"- {line}\n" for line in lines)
 
 
-def ratios(record: Record, _place: str | None) -> str:
+def ratios(record: Record, _: Here) -> str:
     """Return the table of ratios."""
     heads = ["What", "Ratio", "Asked", "Answers", "Threads", "Ours", "Obvious", "Obvious method"]
     return aligned(heads, (ratio_row(row) for row in record["rows"] if row["unit"] == RATIO))
@@ -139,7 +150,7 @@ def answers(row: Record) -> str:
     return "" if row["difference"] is None else f"{float(row['difference']):.0e}"
 
 
-def amounts(record: Record, _place: str | None) -> str:
+def amounts(record: Record, _: Here) -> str:
     """Return the table of what is promised as an amount."""
     rows = [row for row in record["rows"] if row["unit"] != RATIO]
     cells = ([plain(row["case"]), amount(row, "value"), below(row)] for row in rows)
@@ -156,7 +167,7 @@ def amount(row: Record, name: str) -> str:
     return f"{float(row[name]):.3g} {plain(row['unit'])}"
 
 
-def rates(record: Record, _place: str | None) -> str:
+def rates(record: Record, _: Here) -> str:
     """Return the table of what the machine reaches."""
     heads = [
         "Threads",
@@ -184,7 +195,7 @@ def rates_row(row: Record) -> list[str]:
     ]
 
 
-def limits(record: Record, _place: str | None) -> str:
+def limits(record: Record, _: Here) -> str:
     """Return the table of the kernels' distances from the machine."""
     heads = ["Kernel", "Reached", "Limited by", "Threads", "Time", "GFlop/s", "GB/s", "d", "n"]
     return aligned([*heads, "Operations"], (limits_row(row) for row in record["limits"]))
@@ -205,7 +216,15 @@ def limits_row(row: Record) -> list[str]:
     ]
 
 
-def growth(record: Record, _place: str | None) -> str:
+def figure_of_growth(record: Record, here: Here) -> str:
+    """Return the figure of times against sizes."""
+    # Here, because matplotlib takes seconds to import and every command imports this module.
+    from iclkit.site.growth import growth_figure
+
+    return growth_figure(record["growth"], here.folder)
+
+
+def growth(record: Record, _: Here) -> str:
     """Return the table of exponents."""
     heads = ["Kernel", "In", "Measured", "Count", "Theory", "Sizes", "Times", "Other size"]
     return aligned(heads, (growth_row(row) for row in record["growth"]))
@@ -260,4 +279,5 @@ PARTS: Final[Mapping[str, Part]] = {
     "rates": rates,
     "limits": limits,
     "growth": growth,
+    "growth_figure": figure_of_growth,
 }

@@ -31,6 +31,7 @@ from iclkit.site import (
     health,
     history,
     links,
+    materials,
     pages,
     provenance,
     scores,
@@ -146,6 +147,7 @@ def stage(root: Path, staging: Path, runs: list[Run]) -> None:
         (staging / name).write_text(text, encoding="utf-8")
     scores.put_scores(staging / "book", entries)
     benchmarks.put_benchmarks(root, staging, shared.place)
+    materials.offer(root, staging)
     assignments.offer(root, staging, shared.library, shared.place)
     given = teaching.offer(root, staging, runs, shared.citation)
     goals.offer(root, staging, [page.front for page in made], given)

@@ -55,6 +55,7 @@ OPENERS = {
     "zip": archive,
     "whl": archive,
     "pdf": lambda data: data.startswith(b"%PDF-1."),
+    "json": lambda data: len(json.loads(data)),
     "md": len,
     "js": len,
 }

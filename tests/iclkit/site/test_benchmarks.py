@@ -5,7 +5,7 @@ import json
 import pytest
 
 from iclkit.site import benchmarks
-from iclkit.site.benchmarks import benchmarks_page, counted, plain, put_benchmarks, short
+from iclkit.site.benchmarks import Here, benchmarks_page, counted, plain, put_benchmarks, short
 from iclkit.site.pages import BuildError
 
 ROW = {"case": "ridge", "against": "LU", "threads": 2, "ours": 0.0123, "obvious": 90.0}
@@ -77,7 +77,8 @@ def kept(tmp_path):
 
 
 def test_every_part_is_filled(kept):
-    page = benchmarks_page(TEXT, kept(json.dumps(RECORD)), "https://x.org/a")
+    path = kept(json.dumps(RECORD))
+    page = benchmarks_page(TEXT, path, Here(path.parent, "https://x.org/a"))
     assert "<!--" not in page
     assert "- **Machine** A\\|B \\*9\\*, 2 cores, x86\\_64, Linux" in page
     assert "2026-01-02, **commit** [`abc`](https://x.org/a/commit/abc)" in page
@@ -92,15 +93,29 @@ def test_every_part_is_filled(kept):
     )
 
 
-def test_random_answers_are_told_in_standard_errors(kept):
+def test_the_figure_of_growth_stands_beside_the_page(kept):
+    path = kept(json.dumps(RECORD))
+    page = benchmarks_page(TEXT, path, Here(path.parent))
+    assert "```{figure} benchmark-growth.svg\n" in page
+    assert (path.parent / "benchmark-growth.svg").read_text().count("<svg ") == 1
+
+
+def test_a_run_without_growth_has_no_figure(kept):
+    path = kept(json.dumps(RECORD | {"growth": []}))
+    assert "{figure}" not in benchmarks_page(TEXT, path, Here(path.parent))
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_random_answers_are_told_in_standard_errors(kept, tmp_path):
     random = RECORD | {"rows": [ROW | {"difference": None, "sigmas": 1.26}]}
-    assert "| 1.3 s.e. |" in benchmarks_page(TEXT, kept(json.dumps(random)))
+    assert "| 1.3 s.e. |" in benchmarks_page(TEXT, kept(json.dumps(random)), Here(tmp_path))
     unchecked = RECORD | {"rows": [ROW | {"difference": None, "target": None}]}
-    assert "**7,320** |  |  |" in benchmarks_page(TEXT, kept(json.dumps(unchecked)))
+    page = benchmarks_page(TEXT, kept(json.dumps(unchecked)), Here(tmp_path))
+    assert "**7,320** |  |  |" in page
 
 
 def test_without_a_record_the_page_says_so(tmp_path):
-    page = benchmarks_page(TEXT, tmp_path / "no.json")
+    page = benchmarks_page(TEXT, tmp_path / "no.json", Here(tmp_path))
     assert page.startswith("# Title\n\nIntroduction.\n\nNo run is kept yet: `python3 run.py bench")
     assert "End." not in page
 
@@ -120,22 +135,24 @@ def test_without_a_record_the_page_says_so(tmp_path):
         json.dumps(RECORD | {"share": None}),
         json.dumps(RECORD | {"limits": [RECORD["limits"][0] | {"seconds": 0}]}),
         json.dumps(RECORD | {"growth": [RECORD["growth"][0] | {"sizes": []}]}),
+        json.dumps(RECORD | {"growth": [RECORD["growth"][0] | {"seconds": [1.0, 2.0]}]}),
+        json.dumps(RECORD | {"growth": [RECORD["growth"][0] | {"letter": "q"}]}),
         json.dumps({k: v for k, v in RECORD.items() if k != "machine"}),
     ],
 )
-def test_a_damaged_record_leaves_a_page_that_says_so(text, kept):
-    page = benchmarks_page(TEXT, kept(text))
+def test_a_damaged_record_leaves_a_page_that_says_so(text, kept, tmp_path):
+    page = benchmarks_page(TEXT, kept(text), Here(tmp_path))
     assert "`benchmarks/last.json`, cannot be read" in page
     assert "|" not in page
 
 
 def test_a_folder_in_place_of_the_record_is_told(tmp_path):
-    assert "cannot be read" in benchmarks_page(TEXT, tmp_path)
+    assert "cannot be read" in benchmarks_page(TEXT, tmp_path, Here(tmp_path))
 
 
-def test_a_table_that_does_not_exist_stops_the_build(tmp_path):
+def test_a_part_that_does_not_exist_stops_the_build(tmp_path):
     with pytest.raises(BuildError, match=r"bench must be one of facts, .*, got 'speed'"):
-        benchmarks_page("<!-- bench: speed -->", tmp_path / "no.json")
+        benchmarks_page("<!-- bench: speed -->", tmp_path / "no.json", Here(tmp_path))
 
 
 def test_the_staged_page_is_filled_in_place(kept, tmp_path):
@@ -146,14 +163,16 @@ def test_the_staged_page_is_filled_in_place(kept, tmp_path):
     page.write_text(TEXT)
     put_benchmarks(tmp_path, tmp_path, None)
     assert "**7,320**" in page.read_text()
+    assert (tmp_path / "book" / "benchmark-growth.svg").exists()
 
 
-def test_the_page_of_the_book_is_filled_from_the_kept_record(root):
+def test_the_page_of_the_book_is_filled_from_the_kept_record(root, tmp_path):
     text = (root / "book/benchmarks.md").read_text()
     assert set(benchmarks.ASKED.findall(text)) == set(benchmarks.PARTS)
-    page = benchmarks_page(text, root / benchmarks.RECORD)
+    page = benchmarks_page(text, root / benchmarks.RECORD, Here(tmp_path))
     assert "bench: " not in page
     assert page.count("plain-table") == 5
+    assert page.count("{figure}") == 1
 
 
 @pytest.mark.parametrize(
