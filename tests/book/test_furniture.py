@@ -41,8 +41,8 @@ def optional():
         ),
         ('np<span class="o">.</span>e <span class="o">+</span>', 'np.e <span class="o">+</span>'),
         (
-            '<span class="s2">&quot;</span><span class="s2">a</span><span class="s2">&quot;</span>+',
-            '<span class="s2">&quot;a&quot;</span>+',
+            '<span class="s2">&quot;</span><span class="s2">a</span><span class="s2">.</span>+',
+            '<span class="s2">&quot;a.</span>+',
         ),
         (SIGNATURE, '<span class="sig-line"><em class="sig-param"><span>a</span></em>,</span>'),
     ],

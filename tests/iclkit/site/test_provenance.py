@@ -315,7 +315,8 @@ const span = Object.assign(made("span"), { textContent: "Report a problem; these
 const head = Object.assign(made("p"), {
   querySelector: (s) => (s === "a" ? (linked ? link : null) : span) });
 const box = Object.assign(made("details"), { open: false });
-const place = { lines, querySelector: (s) => (s === "pre" ? place.lines : head), closest: () => box };
+const place = { lines, closest: () => box,
+  querySelector: (s) => (s === "pre" ? place.lines : head) };
 const document = { querySelectorAll: () => [place], createElement: made,
   execCommand: (word) => { commands.push(word); return allowed; } };
 const commands = [], navigator = {};
