@@ -1,7 +1,7 @@
 """The figure of the benchmarks' growth: time against size, beside the power that theory gives.
 
-One small panel per kernel, all with the same axes, so that slopes can be compared. Two panels in a
-row leave letters of 9 pixels on a page 360 pixels wide.
+One small panel per kernel, all with the same axes, so that slopes can be compared: size and time
+are shares of the largest. Two panels in a row leave letters of 9 pixels on a page 360 pixels wide.
 """
 
 import json
@@ -11,10 +11,11 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any, Final
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, LogLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from iclkit.bench import plots
 
@@ -26,9 +27,8 @@ NAME: Final = "benchmark-growth"
 Row = Mapping[str, Any]
 
 NCOLS = 2
-WIDTH, HEIGHT, AROUND = 4.6, 1.5, 0.9  # of the figure, of a row of panels, of what is around them
+WIDTH, HEIGHT, AROUND = 4.6, 1.4, 0.9  # of the figure, of a row of panels, of what is around them
 LETTERS = 23  # of a title, in a line
-ABOVE = 8  # times the largest time, as room for letters
 NEAR = 0.25  # from an exponent to that of theory
 LOOKS: Final[Mapping[str, Mapping[str, Any]]] = {
     "d": {"color": "#0072B2", "marker": "o", "markersize": 5},
@@ -36,9 +36,9 @@ LOOKS: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 THEORY: Final[Mapping[str, Any]] = {"color": "#000000", "linestyle": (0, (4, 3)), "linewidth": 1.1}
 CAPTION = """\
-Time of each kernel on one thread against its size, both axes logarithmic.
+Time of each kernel on one thread against its size, both as shares of the largest; logarithmic axes.
 Circles: against the dimension d. Squares: against the number n.
-A dashed line has the power of theory, written beside it, and goes through the largest size.
+A dashed line has the power of theory, which is written at its end.
 Where points lie above it, time grows more slowly than theory says; where they lie below it, faster.
 """
 FIGURE = """\
@@ -86,9 +86,10 @@ def finding(rows: Sequence[Row]) -> str:
     below, above = sum(gap < -NEAR for gap in beyond), sum(gap > NEAR for gap in beyond)
     worst = rows[max(range(len(rows)), key=lambda i: abs(beyond[i]))]
     return (
-        "Time against size, both axes logarithmic, a plot for each kernel, with dashed lines of "
-        f"theory. Of {len(rows)} measured exponents {len(rows) - below - above} lie within "
-        f"{NEAR:g} of theory, {below or 'none'} below that, {above or 'none'} above. The furthest "
+        "Time against size, as shares of the largest on logarithmic axes, a plot for each kernel, "
+        f"with dashed lines of theory. Of {len(rows)} measured exponents "
+        f"{len(rows) - below - above} lie within {NEAR:g} of theory, {below or 'none'} below that, "
+        f"{above or 'none'} above. The furthest "
         f"is {float(worst['exponent']):.2f} where theory has {float(worst['theory']):g}, in "
         f"{worst['letter']}, for {worst['kernel']}."
     )
@@ -110,11 +111,10 @@ def draw_growth(rows: Sequence[Row]) -> Figure:
         grid = figure.subplots(nrows, NCOLS, sharex=True, sharey=True, squeeze=False).ravel()
         for axes, kernel in zip_longest(grid, kernels):
             draw_kernel(axes, kernel, [row for row in rows if row["kernel"] == kernel])
-        grid[0].set_ylim(top=ABOVE * max(max(row["seconds"]) for row in rows))
         for axes in grid[: len(kernels)][-NCOLS:]:  # the last of each column
             axes.tick_params(labelbottom=True)
-        figure.supxlabel("size, d or n", fontsize=11)
-        figure.supylabel("time", fontsize=11)
+        figure.supxlabel("size, share of the largest", fontsize=11)
+        figure.supylabel("time, share of the longest", fontsize=11)
         figure.legend(handles=handles(), loc="outside upper center", ncols=3)
     return figure
 
@@ -124,24 +124,24 @@ def draw_kernel(axes: Axes, kernel: str | None, rows: Sequence[Row]) -> None:
     if kernel is None:
         axes.set_axis_off()
         return
-    axes.set(xscale="log", yscale="log")
+    axes.set(xscale="log", yscale="log", ymargin=0.25)
     axes.set_title(fill(kernel, LETTERS), fontsize=10)
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.yaxis.set(major_locator=LogLocator(numticks=6), major_formatter=EngFormatter("s"))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set(major_locator=LogLocator(), major_formatter=StrMethodFormatter("{x:g}"))
     for row in rows:
         draw_row(axes, row)
 
 
 def draw_row(axes: Axes, row: Row) -> None:
     """Draw one kernel along one size, and the power of theory through the largest size."""
-    sizes, seconds = row["sizes"], row["seconds"]
+    sizes, times = (np.array(row[name]) / row[name][-1] for name in ("sizes", "seconds"))
     letter, theory = str(row["letter"]), float(row["theory"])
-    axes.plot(sizes, seconds, **LOOKS[letter])
-    guide = [seconds[-1] * (size / sizes[-1]) ** theory for size in sizes]
+    axes.plot(sizes, times, **LOOKS[letter])
+    guide = sizes**theory
     axes.plot(sizes, guide, **THEORY, zorder=3)
     power = f"${letter}$" if theory == 1 else f"${letter}^{{{theory:g}}}$"
-    at_end: Any = {"xytext": (0, 4), "textcoords": "offset points", "ha": "center"}
-    axes.annotate(power, (sizes[-1], seconds[-1]), fontsize=11.5, **at_end)
+    at_end: Any = {"xytext": (0, -4), "textcoords": "offset points", "ha": "center", "va": "top"}
+    axes.annotate(power, (sizes[0], guide[0]), fontsize=11.5, **at_end)
 
 
 def handles() -> list[Line2D]:
