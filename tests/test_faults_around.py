@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from shlex import quote
 
 import psutil
 import pytest
@@ -136,7 +137,7 @@ def bound():
 def test_full_disk_ends_in_one_line_and_keeps_nothing_half(place):
     faulty.other(place, "'x' * 3_000_000")
     full = faulty.bwrap("--size", "2000000", "--tmpfs", str(place / "_build"))
-    listed = f"{sys.executable} -m iclkit.cli run 02_other --profile quick; ls _build/cache"
+    listed = f"{quote(sys.executable)} -m iclkit.cli run 02_other --profile quick; ls _build/cache"
     done = subprocess.run([*full, "sh", "-c", listed], cwd=place, capture_output=True, text=True)
     assert done.stdout == ""
     line = "iclkit: 02_other, cell 3 (draw): cannot write into _build: No space left on device; "
