@@ -349,6 +349,17 @@ class TestCommit:
         git(repository, "add", ".")
         assert origin.commit(place).endswith("+changes"), "a folder of a larger repository"
 
+    def test_a_record_that_grows_is_no_edit_of_sources(self, repository):
+        record = repository / origin.RECORD
+        record.parent.mkdir(parents=True)
+        record.write_text("{}")
+        git(repository, "add", ".")
+        git(repository, "commit", "-q", "-m", "a record")
+        record.write_text("{ }")
+        assert len(origin.commit(repository)) == 10
+        (repository / "pyproject.toml").write_text("edited")
+        assert origin.commit(repository).endswith("+changes")
+
     def test_variables_of_a_hook_do_not_count(self, repository, monkeypatch):
         before = origin.commit(repository)
         monkeypatch.setenv("GIT_DIR", NOWHERE)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from iclkit.bench.cache import Manifest
 from iclkit.bench.claims import DIFFERS, FAILS, NOT_ATTEMPTED, Claim, Row, load_claims
+from iclkit.bench.origin import RECORD
 from iclkit.bench.sources import digest
 
 __all__ = [
@@ -28,7 +29,7 @@ __all__ = [
     "report_lines",
 ]
 
-PLACE = Path("iclkit/data/drift.json")
+PLACE = Path(RECORD)
 TIGHT = 0.8  # of the limit
 SAME = 0.01  # of score or limit: less is no change
 ROUNDING = 10  # times what threads change: what another machine may change

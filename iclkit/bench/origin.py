@@ -5,10 +5,14 @@ import platform
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Final
 
 from iclkit.bench.sources import installed_version
 
-__all__ = ["commit", "machine", "versions"]
+__all__ = ["RECORD", "commit", "machine", "versions"]
+
+#: The record of a sweep of seeds, seen from the root: what a sweep writes is no edit of sources.
+RECORD: Final = "iclkit/data/drift.json"
 
 REPORTED = ("numpy", "scipy", "torch", "pandas", "matplotlib", "papermill")
 
@@ -20,8 +24,9 @@ def commit(root: Path) -> str:
     """
     if not ask_git(root, "ls-files", "pyproject.toml"):
         return "unknown"
-    describe = ["describe", "--always", "--exclude=*", "--dirty=+changes", "--abbrev=10"]  # no tags
-    return ask_git(root, *describe) or "unknown"
+    known = ask_git(root, "rev-parse", "--short=10", "HEAD")
+    edited = ask_git(root, "diff", "--name-only", "HEAD", "--", ".", f":!{RECORD}")
+    return known + ("+changes" if edited else "") if known else "unknown"
 
 
 def ask_git(root: Path, *words: str) -> str:

@@ -140,7 +140,8 @@ def sweep_seeds(
     threads : int
         Threads of the last runs; 1 leaves them out.
     jobs : int
-        Notebooks at once.
+        Threads at once: so many notebooks, fewer where each has more threads. Threads that wait
+        for a processor are many times slower than one.
     report : callable
         Receives one line per notebook and event.
 
@@ -160,7 +161,9 @@ def sweep_seeds(
         raise ValueError("seeds must not be empty; give at least one")
     asked = [(seed, 1) for seed in dict.fromkeys(seeds)]
     asked += [(seeds[0], threads)] if threads != 1 else []
-    rounds = [Round(root, profile, *request, jobs, report) for request in asked]
+    rounds = [
+        Round(root, profile, seed, count, max(1, jobs // count), report) for seed, count in asked
+    ]
     return [trial for one in rounds for trial in one.trials(names)]
 
 

@@ -70,6 +70,19 @@ def test_threads_reach_the_notebook(swept):
     assert seen == {1: 1.0, 2: 2.0}
 
 
+def test_threads_do_not_wait_for_processors(monkeypatch, tmp_path):
+    asked = []
+
+    def note(_, **options):
+        asked.append((options["threads"], options["jobs"]))
+        return []
+
+    monkeypatch.setattr(seeds, "run_notebooks", note)
+    sweep_seeds([], root=tmp_path, seeds=(0,), threads=4, jobs=8)
+    sweep_seeds([], root=tmp_path, seeds=(0,), threads=4, jobs=2)
+    assert asked == [(1, 8), (4, 2), (1, 2), (4, 1)]
+
+
 def test_a_cell_that_dies_is_told_and_the_rest_goes_on(swept):
     _, found, _ = swept
     (dead,) = [trial for trial in found if trial.problem]
