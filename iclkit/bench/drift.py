@@ -250,8 +250,8 @@ def digest_of(claim: Claim, profile: str) -> str:
 def keep_record(trials: Sequence[Trial], root: Path) -> Record:
     """Store what trials found, and return it with what is stored and still true.
 
-    What was stored of another notebook stays. Of the same notebook it stays if a run of both came
-    out alike, so that a sweep can be extended by seeds: `has_moved` for no claim.
+    What was stored of another notebook stays. Of the same notebook it stays if seeds that both have
+    give every claim the same numbers, but for rounding: so a sweep can be extended by seeds.
 
     Parameters
     ----------
@@ -293,18 +293,16 @@ def place_of(run: Mapping[str, Any]) -> tuple[str, int, int]:
 
 
 def goes_on(old: Record, new: Record, notebook: str) -> bool:
-    """Return whether the records share a run of a notebook, and all such runs came out alike."""
-    runs = [{place_of(run) for run in record.runs} for record in (old, new)]
-    shared = {seed for name, threads, seed in runs[0] & runs[1] if (name, threads) == (notebook, 1)}
+    """Return whether the records share results of a notebook, and all of these came out alike."""
     claims = [name for name, one in new.claims.items() if one.notebook == notebook]
     both = [(old.claims[name], new.claims[name]) for name in claims if name in old.claims]
-    alike = all(
+    alike = [
         before.digest == after.digest and not has_moved(result, before, result.seed)
         for before, after in both
         for result in after.tried
-        if result.threads == 1 and result.seed in shared
-    )
-    return bool(shared) and alike
+        if result.threads == 1 and any(r[:2] == result[:2] for r in before.tried)
+    ]
+    return bool(alike) and all(alike)
 
 
 def within(swept: Swept, places: Container[tuple[str, int, int]]) -> Swept:

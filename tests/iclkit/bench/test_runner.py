@@ -218,29 +218,33 @@ log.write_text(str(steps))"""
 }
 
 
-def test_a_training_goes_on_where_a_killed_run_stopped(place, tmp_path, monkeypatch):
-    log = tmp_path / "log"
-    monkeypatch.setenv("TOY_LOG", str(log))
-    toy.write(place, "02_other", TRAINING)
-    with pytest.raises(RunError, match="02_other"):
-        run(place, "02_other")
-    (tmp_path / "mended").touch()
-    run(place, "02_other")
-    assert log.read_text() == "[150, 200]"  # the state of step 100 was kept
-    assert not list((place / "_build/store").iterdir())
+@pytest.fixture
+def killed_and_run_again(place, tmp_path, monkeypatch):
+    """Run a notebook that is killed, then again; return the second run and what it logged."""
+
+    def again(cells):
+        log = tmp_path / "log"
+        monkeypatch.setenv("TOY_LOG", str(log))
+        toy.write(place, "02_other", cells)
+        with pytest.raises(RunError, match="02_other"):
+            run(place, "02_other")
+        (tmp_path / "mended").touch()
+        (second,), _ = run(place, "02_other")
+        assert not list((place / "_build/store").iterdir())
+        return second, log.read_text()
+
+    return again
 
 
-def test_a_sweep_goes_on_where_a_killed_run_stopped(place, tmp_path, monkeypatch):
-    log = tmp_path / "log"
-    monkeypatch.setenv("TOY_LOG", str(log))
-    toy.write(place, "02_other", SWEEP)
-    with pytest.raises(RunError, match="02_other"):
-        run(place, "02_other")
-    (tmp_path / "mended").touch()
-    runs, _ = run(place, "02_other")
-    assert runs[0].fresh
-    assert log.read_text().split() == [*"0123", *"345"]
-    assert not list((place / "_build/store").iterdir())
+def test_a_training_goes_on_where_a_killed_run_stopped(killed_and_run_again):
+    _, logged = killed_and_run_again(TRAINING)
+    assert logged == "[150, 200]"  # the state of step 100 was kept
+
+
+def test_a_sweep_goes_on_where_a_killed_run_stopped(killed_and_run_again):
+    second, logged = killed_and_run_again(SWEEP)
+    assert second.fresh
+    assert logged.split() == [*"0123", *"345"]
 
 
 class TestRequest:

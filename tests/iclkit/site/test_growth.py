@@ -10,15 +10,9 @@ from matplotlib.text import Text
 from iclkit.site import benchmarks, growth
 from iclkit.site.growth import draw_growth, finding, growth_figure
 from tests.book.small_book import built
+from tests.iclkit.site.test_benchmarks import RECORD
 
-ROW = {
-    "kernel": "head",
-    "letter": "n",
-    "sizes": [100, 200, 400, 3200],
-    "seconds": [1e-5, 1e-3, 0.1, 1.5],
-    "exponent": 2.804,
-    "theory": 3,
-}
+ROW = RECORD["growth"][0]
 IN_D = ROW | {"letter": "d", "sizes": [8, 16, 32, 64], "exponent": 1.04, "theory": 1}
 OTHER = ROW | {"kernel": "a step: of the # iteration", "exponent": 3.31}
 SMALLEST = 9.0  # pixels of a letter on a page 360 pixels wide
