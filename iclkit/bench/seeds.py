@@ -24,7 +24,7 @@ from iclkit.bench.cache import (
 from iclkit.bench.claims import Row
 from iclkit.bench.drift import Trial
 from iclkit.bench.records import CLAIM_MIME
-from iclkit.bench.runner import BUDGETS, Task, run_notebooks
+from iclkit.bench.runner import BUDGETS, Task, check_request, run_notebooks
 
 __all__ = ["SEEDS", "THREADS", "sweep_seeds", "trials_in"]
 
@@ -148,7 +148,7 @@ def sweep_seeds(
     Raises
     ------
     ValueError
-        For an unknown notebook or profile, a negative seed or no seed.
+        For an unknown notebook or profile, a negative seed, no seed, or less than one thread.
     RunError
         If a notebook cannot begin.
 
@@ -161,6 +161,8 @@ def sweep_seeds(
         raise ValueError("seeds must not be empty; give at least one")
     asked = [(seed, 1) for seed in dict.fromkeys(seeds)]
     asked += [(seeds[0], threads)] if threads != 1 else []
+    for seed, count in asked:  # all of it before the first, which may take an hour
+        check_request([*names], profile, seed, root, count)
     rounds = [
         Round(root, profile, seed, count, max(1, jobs // count), report) for seed, count in asked
     ]

@@ -175,13 +175,14 @@ def test_a_notebook_that_cannot_begin_ends_the_sweep(tmp_path):
     [
         ({"seeds": ()}, "seeds must not be empty"),
         ({"seeds": (-1,)}, "seed must be >= 0, got -1"),
+        ({"seeds": (0, -1)}, "seed must be >= 0, got -1"),
         ({"seeds": (0,), "threads": 0}, "threads must be >= 1, got 0"),
     ],
 )
 def test_wrong_requests(tmp_path, monkeypatch, options, words):
     monkeypatch.setattr(Task, "run", lambda _: pytest.fail("nothing should run"))
     with pytest.raises(ValueError, match=words):
-        sweep_seeds([], root=toy.make(tmp_path), **options)
+        sweep_seeds(["01_toy"], root=toy.make(tmp_path), **options)
 
 
 class TestKey:
