@@ -18,6 +18,7 @@ from iclkit._checks import border, finite_array, instance
 from iclkit.papers.dual_kernel.attention import Lookup, attend, checked_lookup, image
 from iclkit.papers.dual_kernel.dual import DualModel, descend, dual_gradient, zero_shot_model
 from iclkit.papers.dual_kernel.kernels import Features, features_of
+from iclkit.papers.dual_kernel.maps import FeatureMap, balanced
 
 __all__ = [
     "DualStack",
@@ -63,7 +64,8 @@ def stack(
     residual : bool
         Whether each layer adds its output to its input; then d_v = d.
     features : callable, optional
-        Maps columns (d_k, n) to (m, n); their inner products replace the softmax kernel.
+        Maps columns (d_k, n) to (m, n); their inner products replace the softmax kernel. Those of
+        a `FeatureMap` cannot overflow, and without a mask no token loses all its weights.
 
     Returns
     -------
@@ -106,8 +108,11 @@ def _shares(parts: _Parts, features: Features | None, causal: bool) -> Floats:
     hidden = np.tri(parts.keys.shape[1], k=-1, dtype=bool) if causal else False
     if features is None:
         return softmax(np.where(hidden, -np.inf, _scores(parts)), axis=0)
-    kernel = features_of(features, parts.keys).T @ features_of(features, parts.queries)
-    kernel = np.where(hidden, 0.0, kernel)
+    if isinstance(features, FeatureMap):  # a factor per query cancels; plain features underflow
+        of_keys, of_queries, _ = balanced(features, parts.queries, parts.keys)
+    else:
+        of_keys, of_queries = (features_of(features, x) for x in (parts.keys, parts.queries))
+    kernel = np.where(hidden, 0.0, of_keys.T @ of_queries)
     total = kernel.sum(axis=0)
     if not (total > 0).all():
         raise ValueError(f"the sum of the features' weights must be > 0, got {total.min():g}")

@@ -292,15 +292,24 @@ def feature_attention(
 
 def _sums(phi: FeatureMap, x: Floats, y: Floats, v: Floats) -> tuple[Floats, Floats, Floats]:
     """Return sums over keys: values, and ones, each less a factor per query, and its logarithm."""
+    key_features, query_features, top = balanced(phi, x, y)
+    numerator = (v @ key_features.T) @ query_features
+    return numerator, key_features.sum(axis=1) @ query_features, top
+
+
+def balanced(phi: FeatureMap, x: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return features of keys y and of queries x, less a factor per query, and its logarithm.
+
+    The largest logarithm of each feature over the keys is moved to the queries, so that nothing
+    overflows and the sum over all keys keeps its largest term.
+    """
     key_logs, key_factors = phi._parts(phi._checked(y))
     query_logs, query_factors = phi._parts(phi._checked(x))
     height = key_logs.max(axis=1, keepdims=True)
     key_features = np.exp(key_logs - height) * key_factors
     query_logs = query_logs + height
     top = query_logs.max(axis=0)
-    query_features = np.exp(query_logs - top) * query_factors
-    numerator = (v @ key_features.T) @ query_features
-    return numerator, key_features.sum(axis=1) @ query_features, top
+    return key_features, np.exp(query_logs - top) * query_factors, top
 
 
 def _rescaled(numerator: Floats, logs: Floats) -> Floats:

@@ -5,11 +5,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
+from scipy.special import logsumexp, softmax
 
 from iclkit.papers.dual_kernel.attention import attend, look_up
 from iclkit.papers.dual_kernel.depth import FeedForward, dual_stack, feed_forward_dual, stack
 from iclkit.papers.dual_kernel.dual import inner
 from iclkit.papers.dual_kernel.kernels import KernelMap, feature_dual
+from iclkit.papers.dual_kernel.maps import feature_map
+from iclkit.papers.dual_kernel.projections import normal_projections
 from iclkit.rng import stream
 from tests.instances import det, tokens_and_weights
 from tests.tolerances import IDENTITY, PRINTED
@@ -128,6 +132,23 @@ class TestStackAlone:
     def test_wrong_input(self, use, layers, options, message):
         with pytest.raises(ValueError, match=message):
             use(layers, TOKENS, **options)
+
+    @pytest.mark.parametrize("kind", ["positive", "hyperbolic", "trigonometric"])
+    @pytest.mark.parametrize("causal", [False, True])
+    def test_feature_maps_are_used_in_their_stable_form(self, kind, causal, rng):
+        phi = feature_map(kind, normal_projections(400, 4, rng=rng))
+        options = {"causal": causal, "residual": True}
+        plain = stack(LAYERS, 0.3 * TOKENS, features=lambda x: phi(x), **options)
+        assert_allclose(stack(LAYERS, 0.3 * TOKENS, features=phi, **options), plain, rtol=1e-11)
+
+    def test_long_tokens_keep_their_weights(self, rng):
+        phi, W = feature_map("positive", normal_projections(16, 2, rng=rng)), np.eye(2)
+        tokens = [[60.0, 0.0, 40.0], [0.0, 50.0, 10.0]]
+        with pytest.raises(ValueError, match="weights must be > 0, got 0"):
+            stack([(W, W, W)], tokens, features=lambda x: phi(x))
+        logs = phi.log_features(np.array(tokens) / 2**0.25)
+        shares = softmax(logsumexp(logs[:, :, None] + logs[:, None, :], axis=0), axis=0)
+        assert_allclose(stack([(W, W, W)], tokens, features=phi), tokens @ shares, rtol=1e-11)
 
     def test_features_that_will_not_do(self):
         with pytest.raises(ValueError, match="the sum of the features' weights must be > 0"):
