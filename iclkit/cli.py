@@ -277,11 +277,22 @@ def ledger(**options: Any) -> None:
 @jobs_option
 @one_line_errors
 def keep_results(names: tuple[str, ...], **options: Any) -> None:
-    """Run notebooks at paper size and keep their results."""
+    """Run notebooks at paper size and keep their results.
+
+    A notebook that fails does not stop the others, which may have hours behind them.
+    """
+    problems: list[str] = []
+
+    def failed(name: str, error: RunError) -> None:
+        say(f"{name}: failed; the others go on")
+        problems.append(str(error))
+
     with building() as root:
-        for done in run_all(names, root, options | {"profile": PROFILE}):
+        for done in run_all(names, root, options | {"profile": PROFILE, "failed": failed}):
             folder = keep(asdict(done.manifest), read_notebook(done.path), root)
             click.echo(folder.relative_to(root))
+    if problems:
+        raise RunError("\n".join(problems))
 
 
 @main.command()

@@ -87,6 +87,17 @@ def test_pdf_stands_where_the_book_offers_it(call, tmp_path, monkeypatch):
     assert PDF_NAME in start.read_text()
 
 
+def test_a_notebook_that_fails_at_paper_size_does_not_stop_the_others(call, tmp_path, monkeypatch):
+    place = toy.make(tmp_path)
+    toy.write(place, "01_toy", toy.TOY | {"figure": "1 / 0"})
+    monkeypatch.setattr(cli, "keep", lambda manifest, *_: place / manifest["notebook"])
+    done = call("keep", "01_toy", "02_other", place=place)
+    assert done.exit_code == 1
+    assert done.stdout == "02_other\n"
+    assert "iclkit: 01_toy, cell " in done.output
+    assert "01_toy: failed; the others go on" in done.output
+
+
 def test_clean_deletes_what_was_built(call, tmp_path):
     place = toy.make(tmp_path)
     (place / "_build/cache").mkdir(parents=True)
