@@ -47,8 +47,7 @@ def health_page(pages: Sequence[Page], entries: Sequence[Entry], kept: Sequence[
     kept : sequence of KeptRun
         Runs at paper size.
     """
-    place = pages[0].place
-    parts = [HEAD, totals(pages, entries), runs_table(pages), kept_table(kept, place)]
+    parts = [HEAD, totals(pages, entries), runs_table(pages), kept_table(pages, kept)]
     return "\n".join([*parts, environment(pages), budgets(), programs()])
 
 
@@ -103,14 +102,16 @@ def counted(verdicts: Iterable[str]) -> str:
     return ", ".join(f"{ICONS[v]} {count[v]}" for v in COLUMNS if count[v]) or "none"
 
 
-def kept_table(kept: Sequence[KeptRun], place: str | None) -> str:
-    """Return the table of the runs at paper size that the repository keeps."""
+def kept_table(pages: Sequence[Page], kept: Sequence[KeptRun]) -> str:
+    """Return the table of the runs at paper size that the repository keeps, and what has none."""
+    title, there = "## Kept runs at paper size\n\n", {run.manifest["notebook"] for run in kept}
+    without = ", ".join(page_link(page.name) for page in pages if page.name not in there)
+    last = f"\nWithout such a run: {without}; {{doc}}`running` says why.\n" if without else ""
     if not kept:
-        return "## Kept runs at paper size\n\nNone.\n"
+        return f"{title}None.\n"
     heads = ["Page", "Seed", "Time", "Memory", "Claims", "Run", "Machine"]
     align = ["---", "---:", "---:", "---:", "---", "---", "---"]
-    rows = [kept_row(run, place) for run in kept]
-    return "## Kept runs at paper size\n\n" + table(heads, align, rows)
+    return title + table(heads, align, [kept_row(run, pages[0].place) for run in kept]) + last
 
 
 def kept_row(run: KeptRun, place: str | None) -> list[str]:

@@ -49,15 +49,20 @@ def test_versions_are_told_apart_only_where_they_differ():
 
 
 def test_kept_runs_have_a_table_of_their_own():
-    assert "None." in health.kept_table([], None)
+    assert "None." in health.kept_table(PAGES, [])
     made = {"notebook": "04_name", "seed": 3, "seconds": 6000.0, "peak_memory_mb": 2000}
     made |= {"date": "2026-01-01", "commit": "abc", "machine": "m"}
     rows = tuple(entry.row for entry in ENTRIES if entry.row)
-    text = health.kept_table([KeptRun(made, rows)], "https://x.org/a")
+    page = replace(PAGE, place="https://x.org/a")
+    text = health.kept_table([page, OTHER], [KeptRun(made, rows)])
     assert (
         "| 3 | 100 min | 2.0 GB | \u2713 2, \u2260 1 | 2026-01-01 [`abc`](https://x.org/a/commit/abc)"
         in text
     )
+    assert text.endswith(
+        "\nWithout such a run: {doc}`5 Other </notebooks/05_other>`; {doc}`running` says why.\n"
+    )
+    assert "Without" not in health.kept_table([page], [KeptRun(made, rows)])
 
 
 def test_facts_for_programs():
