@@ -27,7 +27,8 @@ from iclkit.bench import claims
 __all__ = ["cache_key", "imported_sources", "installed_version", "modules_named"]
 
 PACKAGE = "iclkit"
-NOT_READ = ("claims.toml", "drift.json")  # of the data files, by notebooks
+NOT_READ = ("claims.toml", "drift.json", "run.json")  # of the data files, by notebooks
+READERS = {"claims.py": (), "kept.py": ("paper",)}  # modules with data of their own, its folders
 RUNNING = ("bench", "data", "nets")  # the extras that a run can use, besides the core
 
 
@@ -50,7 +51,10 @@ def cache_key(name: str, notebook: dict[str, Any], parameters: dict[str, Any], r
         "cells": [cell_parts(cell) for cell in notebook["cells"] if cell["cell_type"] == "code"],
         "parameters": parameters,
         "sources": {path.relative_to(root).as_posix(): without_prose(path) for path in sources},
-        "data": {path.name: digest(path.read_bytes()) for path in data_read(sources, root)},
+        "data": {
+            path.relative_to(root).as_posix(): digest(path.read_bytes())
+            for path in data_read(sources, root)
+        },
         "claims": claims.profile_slice(
             name, parameters["profile"], root / PACKAGE / "data" / "claims.toml"
         ),
@@ -130,15 +134,18 @@ def files_of(name: str, root: Path) -> list[Path]:
 
 
 def data_read(sources: list[Path], root: Path) -> list[Path]:
-    """Return the data files, if a source reads any; the claims have a part of their own.
+    """Return the data files that the sources read; the claims have a part of their own.
 
-    What a sweep of the seeds found is read by pages alone, and would rerun what it tells of.
+    What a sweep of the seeds found, and verdicts at paper size, are read by pages alone, and would
+    rerun what they tell of. Points of runs at paper size are read through one module.
     """
-    reads = [p for p in sources if "resources" in text_of(p)]
-    if all(path.name == "claims.py" for path in reads):
-        return []
-    files = sorted((root / PACKAGE / "data").rglob("*"))
-    return [file for file in files if file.is_file() and file.name not in NOT_READ]
+    data = root / PACKAGE / "data"
+    readers = {path.name for path in sources if "resources" in text_of(path)}
+    folders = {folder for name in readers & set(READERS) for folder in READERS[name]}
+    found = [path for folder in folders for path in (data / folder).rglob("*")]
+    if readers - set(READERS):
+        found += data.glob("*")
+    return sorted(file for file in found if file.is_file() and file.name not in NOT_READ)
 
 
 def corpora_there(sources: list[Path], root: Path) -> dict[str, str | None]:

@@ -199,10 +199,18 @@ class TestKey:
         assert self.key(place, 1) == cache_key("01_toy", task.notebook, asked, place)
         assert len({self.key(place, threads) for threads in (1, 2, 3)}) == 3
 
-    def test_a_record_reruns_nothing(self, place):
+    def test_records_rerun_nothing(self, place):
         (place / drift.PLACE).unlink(missing_ok=True)
-        before, source = self.key(place, 1), place / "iclkit/bench/kept.py"
-        (place / drift.PLACE).write_text("{}")
+        before, bench = self.key(place, 1), place / "iclkit/bench"
+        verdicts = place / "iclkit/data/paper/01_toy/run.json"
+        verdicts.parent.mkdir(parents=True)
+        for record in (place / drift.PLACE, verdicts):
+            record.write_text("{}")
         assert self.key(place, 1) == before
-        assert data_read([source], place), "this source reads data"
-        assert place / drift.PLACE not in data_read([source], place)
+        points = verdicts.with_name("toy-figure.csv")
+        points.write_text("x,n\n")
+        assert data_read([bench / "claims.py"], place) == []
+        assert points in data_read([bench / "kept.py", bench / "claims.py"], place)
+        (place / "iclkit/other.py").write_text("from importlib import resources")
+        others = data_read([place / "iclkit/other.py"], place)
+        assert {path.name for path in others} == {"lu2025_published.csv"}
