@@ -141,7 +141,7 @@ def data_read(sources: list[Path], root: Path) -> list[Path]:
     """
     data = root / PACKAGE / "data"
     readers = {path.name for path in sources if "resources" in text_of(path)}
-    folders = {folder for name in readers & set(READERS) for folder in READERS[name]}
+    folders = {folder for name in readers for folder in READERS.get(name, ())}
     found = [path for folder in folders for path in (data / folder).rglob("*")]
     if readers - set(READERS):
         found += data.glob("*")
