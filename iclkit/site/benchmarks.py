@@ -164,7 +164,8 @@ def below(row: Record) -> str:
 
 def amount(row: Record, name: str) -> str:
     """Return a number with its unit."""
-    return f"{float(row[name]):.3g} {plain(row['unit'])}"
+    unit = plain(row["unit"]).replace("us/", "\u00b5s/")
+    return f"{float(row[name]):.3g} {unit}"
 
 
 def rates(record: Record, _: Here) -> str:
