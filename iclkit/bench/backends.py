@@ -6,6 +6,8 @@ one BLAS thread, gets the function once, and ends when the process that started 
 
 import contextlib
 import functools
+import importlib
+import io
 import logging
 import os
 import pickle
@@ -13,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+import types
 import uuid
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +29,8 @@ import joblib
 from joblib.externals.loky import get_reusable_executor
 from threadpoolctl import threadpool_limits
 
-from iclkit.bench.fingerprint import versions
+from iclkit._checks import count
+from iclkit.bench.fingerprint import borrowed, in_module, versions
 
 __all__ = ["Pool", "SweepError", "pool_of"]
 
@@ -39,6 +43,7 @@ THREADS = ("OMP_NUM", "OPENBLAS_NUM", "MKL_NUM", "BLIS_NUM", "VECLIB_MAXIMUM", "
 ONE_THREAD = {f"{name}_THREADS": "1" for name in THREADS}
 LOST = "the connection to the Dask scheduler was lost"
 Function = Callable[[Any], Any]
+Loaded = tuple[tuple[str, tuple[str, ...]], str]  # a module and names in it, and their digest
 
 
 class SweepError(RuntimeError):
@@ -88,6 +93,8 @@ def pool_of(n_jobs: int | None, cluster: Any = None) -> Iterator[Pool]:
         If the cluster does not answer, or ``distributed`` is not installed.
     ValueError
         If `n_jobs` is 0.
+    TypeError
+        If `n_jobs` is no integer.
     """
     if cluster is not None:
         place: contextlib.AbstractContextManager[Pool] = _cluster(cluster)
@@ -101,10 +108,11 @@ def pool_of(n_jobs: int | None, cluster: Any = None) -> Iterator[Pool]:
 
 def _jobs(n_jobs: int | None) -> int:
     cores = joblib.cpu_count()
-    if n_jobs == 0:
-        raise ValueError("n_jobs must be >= 1, or negative to leave cores free, got 0")
     if n_jobs is None:
         return cores
+    n_jobs = count("n_jobs", n_jobs, low=-(10**6))
+    if n_jobs == 0:
+        raise ValueError("n_jobs must be >= 1, or negative to leave cores free, got 0")
     return n_jobs if n_jobs > 0 else max(1, cores + 1 + n_jobs)
 
 
@@ -159,7 +167,7 @@ def _cluster(cluster: Any) -> Iterator[Pool]:
     try:
         import distributed
     except ImportError:
-        remedy = "install the extra: pip install 'iclkit[bench,cluster]'"
+        remedy = "in the repository's folder: python -m pip install -e '.[bench,cluster]'"
         raise SweepError(f"a sweep on a cluster needs distributed; {remedy}") from None
     given = isinstance(cluster, distributed.Client)
     with contextlib.ExitStack() as stack:
@@ -262,6 +270,7 @@ class _Packed:
 
     code: bytes
     versions: tuple[tuple[str, str], ...]
+    loaded: tuple[Loaded, ...]  # what a worker takes from its own files
     far: bool  # whether somebody else started the worker, with any library and threads
 
     def __call__(self, argument: Any) -> Any:
@@ -272,10 +281,28 @@ class _Packed:
 
 def _packed(function: Function, *, far: bool = False) -> _Packed:
     try:
-        return _Packed(cloudpickle.dumps(function), tuple(versions().items()), far)
+        noting = _Noting(content := io.BytesIO())
+        noting.dump(function)
+        loaded = tuple((place, in_module(*place)) for place in sorted(noting.places))
+        return _Packed(content.getvalue(), tuple(versions().items()), loaded, far)
     except Exception as error:  # whatever an object in its closure raises
         remedy = "make it inside the cell, or use n_jobs=1"
         raise TypeError(f"the cell cannot be sent to workers: {error}; {remedy}") from error
+
+
+class _Noting(cloudpickle.Pickler):
+    """Notes what it sends as a name only: a worker takes that from the user's file."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file)
+        self.places: set[tuple[str, tuple[str, ...]]] = set()
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Return what cloudpickle returns."""
+        reduced = super().reducer_override(obj)
+        if isinstance(obj, type | types.FunctionType):
+            self.places.update(borrowed(obj, by_name=reduced is NotImplemented))
+        return reduced
 
 
 def _packed_small(function: Function) -> _Packed:
@@ -293,11 +320,35 @@ def _unpacked(packed: _Packed) -> Function:
     elif dict(packed.versions) != versions():
         raise SweepError("iclkit was edited since it was imported; start Python again")
     try:
-        return cloudpickle.loads(packed.code)
+        function = cloudpickle.loads(packed.code)
+        for (name, _), _ in packed.loaded:
+            importlib.import_module(name)
     except ModuleNotFoundError as error:
         remedy = "install it on all, or define the cell in the script or notebook itself"
         where = f"the worker on {socket.gethostname()}"
         raise SweepError(f"{where} has no {error.name}, which the cell needs; {remedy}") from None
+    _check_loaded(packed)
+    return function
+
+
+def _check_loaded(packed: _Packed) -> None:
+    """Raise SweepError if this worker took something else from the user's files than the driver."""
+    _served.add(hash(packed))
+    for (module, names), digest in packed.loaded:
+        if _at_first(module, names) == digest:
+            continue
+        if not packed.far and len(_served) > 1:
+            os._exit(1)  # it holds what an earlier sweep used; a new worker loads the file anew
+        name = f"{module}.{names[0]}" if len(names) == 1 else module
+        if packed.far:
+            where = f"the worker on {socket.gethostname()} has another {name} than the driver"
+            raise SweepError(f"{where}; give all the same file and start them again")
+        cause = "it, or what it reads, was changed since it was imported"
+        raise SweepError(f"a worker loads another {name}: {cause}; start Python again")
+
+
+_served: set[int] = set()  # the functions that this worker was given
+_at_first = functools.cache(in_module)  # what a cell remembers from call to call is no edit
 
 
 def check_versions(asked: Mapping[str, str], found: Mapping[str, str]) -> None:

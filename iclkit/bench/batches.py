@@ -18,7 +18,6 @@ __all__ = ["outcomes"]
 BATCH_SECONDS = 0.1
 MAX_BATCH = 500
 ALONE = 2  # deaths of workers after which a call runs alone, so that it alone can be to blame
-MAX_DEATHS = 3
 Finished = list[tuple[int, Any]]
 
 
@@ -39,7 +38,8 @@ def outcomes(
     Raises
     ------
     SweepError
-        If a call killed its worker three times, the last time alone, or the cluster is lost.
+        If a call killed its worker three times, the last time alone, or on a cluster twice as
+        often as its scheduler lets it try again; or the cluster is lost.
     Exception
         Whatever `function` raises.
     """
@@ -83,9 +83,9 @@ class _Work:
             results, seconds = future.result()
         except Exception as error:  # all but the death of a worker is raised again
             _check_package(error)
-            if not _died(error):
+            if not (deaths := _deaths(error)):
                 raise
-            self._blame(batch)
+            self._blame(batch, deaths)
             return []
         self.pace[0] = max(seconds / len(results), 1e-6)
         self.waiting.extendleft(reversed(batch[len(results) :]))
@@ -94,18 +94,21 @@ class _Work:
     def _suspect(self, batch: Sequence[int]) -> bool:
         return self.deaths[batch[0]] >= ALONE
 
-    def _blame(self, batch: list[int]) -> None:
-        """Count the death of a worker; two in turn may be chance, a third alone is not."""
-        self.deaths.update(batch)
+    def _blame(self, batch: list[int], deaths: int) -> None:
+        """Count deaths of workers; two in turn may be chance, another one alone is not."""
+        alone = self._suspect(batch)
+        self.deaths.update(dict.fromkeys(batch, deaths))
         self.waiting.extendleft(reversed(batch))
-        if (deaths := self.deaths[batch[0]]) >= MAX_DEATHS:
-            guilty = f"{self.arguments[batch[0]]} killed its worker {deaths} times"
+        if alone:
+            guilty = f"{self.arguments[batch[0]]} killed its worker {self.deaths[batch[0]]} times"
             raise SweepError(f"{guilty}; it may need more memory than there is") from None
 
 
-def _died(error: Exception) -> bool:
-    """Whether a worker was lost; a cluster's error is known by its name, without an import."""
-    return isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker"
+def _deaths(error: Exception) -> int:
+    """Return how many workers were lost; a cluster's error is known by its name, not imported."""
+    if type(error).__name__ == "KilledWorker":  # raised once the scheduler tried as often as it may
+        return getattr(error, "allowed_failures", 0) + 1
+    return int(isinstance(error, BrokenExecutor))
 
 
 def _check_package(error: Exception) -> None:

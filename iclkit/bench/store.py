@@ -21,10 +21,14 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["FOLDER", "Store", "StoreError", "kept_file", "opened"]
+from iclkit.bench.fingerprint import edited, fingerprint, versions
+
+__all__ = ["FOLDER", "Store", "StoreError", "check_unedited", "kept_file", "opened"]
 
 FOLDER = "ICLKIT_STORE"  # environment variable that names the folder of finished work
 SYNC_SECONDS = 2.0  # what a power failure can cost; a killed process loses nothing written
+LONGEST = 100  # characters of a name before it is cut
+SHORT = 40  # of what a cut leaves
 DIGEST = 16  # hexadecimal digits of a record's checksum
 Values = Mapping[str, Any]
 
@@ -85,16 +89,33 @@ def kept_file(name: str) -> Path | None:
     Parameters
     ----------
     name : str
-        Of the file.
+        Of the file. A fingerprint is put before its ending: of the name, of the sources of the
+        library and of the versions, so that after an edit the computation starts afresh.
 
     Returns
     -------
     Path or None
         In the folder that ``ICLKIT_STORE`` of the environment names; None where it names none.
         The book's runner names one for each run of a notebook, and removes it when the run ends.
+
+    Raises
+    ------
+    StoreError
+        If the library was edited since it was imported.
     """
     folder = os.environ.get(FOLDER)
-    return Path(folder) / _stem(name) if folder else None
+    if not folder:
+        return None
+    check_unedited()
+    place = Path(_stem(name))
+    digest = fingerprint(name, versions())
+    return Path(folder) / f"{place.stem[:SHORT]}-{digest}{place.suffix[:SHORT]}"
+
+
+def check_unedited() -> None:
+    """Raise StoreError if what is loaded is not what the files say: nobody knows what runs."""
+    if edited():
+        raise StoreError("iclkit was edited since it was imported; start Python again")
 
 
 @contextlib.contextmanager
@@ -130,8 +151,11 @@ def opened(folder: Path, name: str, about: Mapping[str, Any]) -> Iterator[Store]
 
 
 def _stem(name: str) -> str:
-    """Return a name as every file system takes it."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:100]
+    """Return a name as every file system takes it; a long one ends in its digest."""
+    plain = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+    if len(plain) <= LONGEST:
+        return plain
+    return f"{plain[:SHORT]}-{_digest(name.encode()).decode()}"
 
 
 def _open(path: Path) -> int:

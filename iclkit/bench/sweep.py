@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import sys
+import types
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import closing
 from pathlib import Path
@@ -21,15 +22,17 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from iclkit._checks import count, shown
 from iclkit.bench.backends import SweepError, pool_of
 from iclkit.bench.batches import outcomes
-from iclkit.bench.fingerprint import describe, edited, fingerprint, versions
-from iclkit.bench.store import FOLDER, Store, StoreError, opened
+from iclkit.bench.fingerprint import describe, fingerprint, versions
+from iclkit.bench.store import FOLDER, Store, StoreError, check_unedited, opened
 from iclkit.rng import stream
 
 __all__ = ["grid", "summarize", "sweep"]
 
 CLUSTER = "ICLKIT_CLUSTER"  # environment variable
+OURS = frozenset({"replicate", "rng"})  # names that a cell's call and the table have of their own
 Params = Mapping[str, Any]
 Cell = Callable[..., Mapping[str, float]]
 
@@ -125,15 +128,17 @@ def sweep(
     Raises
     ------
     ValueError
-        If sets repeat or differ in their names, a result has a parameter's name, or results
-        differ in their names.
+        If sets repeat or differ in their names, a parameter is called ``rng`` or ``replicate``,
+        a result has a parameter's name, or results differ in their names.
     TypeError
-        If workers or a store are asked for and the cell cannot be sent or named.
+        If a parameter's value cannot be hashed, a cell returns no dict with names of text, or
+        workers or a store are asked for and the cell cannot be sent or named.
     iclkit.bench.backends.SweepError
-        If the cluster does not answer or is lost, a worker has other versions, or a set kills its
-        worker each time.
+        If the cluster does not answer or is lost, a worker has other versions or another file of
+        yours than this process, or a set kills its worker each time.
     iclkit.bench.store.StoreError
-        If the store cannot be written, or another run writes it.
+        If the store cannot be written, another run writes it, or the library was edited since it
+        was imported.
 
     Notes
     -----
@@ -153,7 +158,7 @@ def sweep(
     tasks = [_Task(cell.__name__, p, _shared(shared, sets), r) for p, r in points]
     where = _place(n_jobs, cluster)
     with _kept(cell, seed, store) as kept:
-        results = _collect(functools.partial(_call, cell, seed), tasks, where, kept)
+        results = _collect(functools.partial(_call, cell, seed, _kinds(sets)), tasks, where, kept)
     table = pd.DataFrame(
         [{**t.params, "replicate": t.replicate, **r} for t, r in zip(tasks, results, strict=True)]
     )
@@ -209,7 +214,9 @@ def _axis(name: str, axis: Any) -> list[Any]:
     values = list(axis) if np.iterable(axis) and not isinstance(axis, str) else [axis]
     if not values:
         raise ValueError(f"{name} must have at least one value, got none")
-    return [v.item() if isinstance(v, np.generic | np.ndarray) else v for v in values]
+    return [
+        v.item() if isinstance(v, np.generic | np.ndarray) and v.ndim == 0 else v for v in values
+    ]
 
 
 def _checked_sets(cells: Iterable[Params]) -> list[dict[str, Any]]:
@@ -218,9 +225,21 @@ def _checked_sets(cells: Iterable[Params]) -> list[dict[str, Any]]:
         raise ValueError("cells must hold at least one parameter set, got none")
     if any(params.keys() != sets[0].keys() for params in sets):
         raise ValueError("cells must all have the same parameter names")
+    if taken := sorted(OURS & sets[0].keys()):
+        raise ValueError(f"cells must not have a parameter called {taken[0]}; rename it")
+    for name, value in (pair for params in sets for pair in params.items()):
+        _check_value(name, value)
     if len({tuple(params[k] for k in sets[0]) for params in sets}) < len(sets):
         raise ValueError("cells must differ; use replicates to repeat one")
     return sets
+
+
+def _check_value(name: str, value: Any) -> None:
+    try:
+        hash(value)
+    except TypeError:
+        kinds = "numbers, text or tuples, or objects that can be hashed"
+        raise TypeError(f"values of {name} must be {kinds}; got {shown(value)}") from None
 
 
 def _shared(shared: Sequence[str], sets: Sequence[Params]) -> frozenset[str]:
@@ -230,9 +249,7 @@ def _shared(shared: Sequence[str], sets: Sequence[Params]) -> frozenset[str]:
 
 
 def _replicates(replicates: int) -> range:
-    if replicates < 1:
-        raise ValueError(f"replicates must be >= 1, got {replicates}")
-    return range(replicates)
+    return range(count("replicates", replicates))
 
 
 def _check_cell(cell: Callable[..., Any]) -> None:
@@ -252,8 +269,7 @@ def _kept(cell: Cell, seed: int, folder: str | Path | None) -> Iterator[Store | 
     if folder is None:
         yield None
         return
-    if edited():
-        raise StoreError("iclkit was edited since it was imported; start Python again")
+    check_unedited()
     about = {"cell": cell.__name__, "seed": str(seed)} | versions()
     name = f"{cell.__name__}-{seed}-{fingerprint(cell, about)}"
     with opened(Path(folder), name, about) as store:
@@ -277,10 +293,12 @@ def _collect(
     arrivals = _arrivals(call, [tasks[i] for i in missing], where)
     with _telling(found, tasks, store), tqdm(**bar, file=sys.stderr) as bar, closing(arrivals):
         for results in arrivals:
+            new: dict[int, dict[str, float]] = {}
             for i, result in results:
-                found[missing[i]] = _checked(result, tasks[0], found)
+                new[missing[i]] = _checked(result, tasks[0], found or new)
             if store:
-                store.add((keys[missing[i]], result) for i, result in results)
+                store.add((keys[i], result) for i, result in new.items())
+            found |= new  # only now: a message counts what is kept
             bar.update(len(results))
     return [found[i] for i in range(len(tasks))]
 
@@ -315,11 +333,22 @@ def _kept_words(found: Sized, tasks: Sized, store: Store | None) -> str:
     return f"{finished} kept in {store.path.parent}; the same call goes on from there"
 
 
-def _call(cell: Cell, seed: int, task: _Task) -> dict[str, float]:
+def _kinds(sets: Iterable[Params]) -> tuple[Any, ...]:
+    """Return the functions among the parameters, and the classes of the others."""
+    values = [value for params in sets for value in params.values()]
+    found = [v if isinstance(v, types.FunctionType | type) else type(v) for v in values]
+    return tuple(dict.fromkeys(found))
+
+
+def _call(cell: Cell, seed: int, _kinds: tuple[Any, ...], task: _Task) -> dict[str, float]:
+    # The kinds travel along so that a worker compares its versions of them with the driver's.
     named = {k: v for k, v in task.params.items() if k not in task.shared}
     rng = stream(seed, task.name, named, task.replicate)
     try:
-        return dict(cell(**task.params, rng=rng))
+        result = cell(**task.params, rng=rng)
+        if not isinstance(result, Mapping):
+            raise TypeError(f"{task.name} must return a dict of numbers, got {shown(result)}")
+        return dict(result)
     except Exception as error:  # whatever the cell raises goes on, with its place
         error.add_note(f"in {task}")
         raise
@@ -328,6 +357,8 @@ def _call(cell: Cell, seed: int, task: _Task) -> dict[str, float]:
 def _checked(
     result: dict[str, float], task: _Task, found: Mapping[int, dict[str, float]]
 ) -> dict[str, float]:
+    if bad := [name for name in result if not isinstance(name, str)]:
+        raise TypeError(f"names of results must be text, got {shown(bad[0])}")
     if clash := sorted(result.keys() & {*task.params, "replicate"}):
         raise ValueError(f"a result must not have a parameter's name, got {', '.join(clash)}")
     if result.keys() != next(iter(found.values()), result).keys():

@@ -91,7 +91,18 @@ def test_a_call_that_kills_its_worker_is_named(error):
     with pytest.raises(SweepError, match=r"^17 killed its worker 3 times; it may need"):
         collected(flaky)
     guilty = [batch for batch in flaky.sent if 17 in batch]
-    assert len(guilty) == batches.MAX_DEATHS
+    assert len(guilty) == batches.ALONE + 1
+    assert guilty[-1] == [17]
+
+
+def test_deaths_that_a_scheduler_counted_are_counted_once():
+    error = KilledWorker()
+    error.allowed_failures = 3
+    flaky = Flaky(lambda batch, _sent: error if 17 in batch else None)
+    with pytest.raises(SweepError, match=r"^17 killed its worker 8 times; it may need"):
+        collected(flaky)
+    guilty = [batch for batch in flaky.sent if 17 in batch]
+    assert len(guilty) == 2
     assert guilty[-1] == [17]
 
 

@@ -1,15 +1,20 @@
 """Fingerprints: equal for what is the same, different for whatever could change a number."""
 
 import functools
+import importlib
 import io
 import os
+import shutil
 import subprocess
 import sys
+import types
 from dataclasses import dataclass
+from importlib import metadata
 
 import numpy as np
 import pytest
 
+from iclkit.bench import fingerprint as fingerprint_module
 from iclkit.bench.fingerprint import describe, fingerprint, versions
 from iclkit.papers import phase_transition
 
@@ -28,7 +33,10 @@ def helper(d, by=2):
 def cell(*, d, rng, power=2):
     kinds = {"east", "west", "north"}
     inner = [x for x in size["names"] if x in {"a", "q"}]
-    late = lambda: shift
+    try:
+        late = lambda: shift
+    except OSError:
+        pass
     more = Law().draw(d) + len(inner) + len(kinds)
     return {"later": late(), "v": np.linalg.norm(helper(d)) ** power + more}
 """
@@ -48,6 +56,10 @@ EDITS = {
     "a nested function": ("if x in", "if x not in"),
     "a set": ('"west"', '"south"'),
     "a keyword's name": ("*, d, rng", "*, rng, d"),
+    "what an exception covers": (
+        "        late = lambda: shift\n    except OSError:\n        pass\n",
+        "        pass\n    except OSError:\n        pass\n    else: late = lambda: shift\n",
+    ),
 }
 
 
@@ -136,3 +148,103 @@ def test_what_has_no_fingerprint_is_named_with_its_reader():
 def test_versions_cover_our_sources_and_what_computes():
     assert {"iclkit", "python", "numpy", "scipy"} <= versions().keys()
     assert "(" in versions()["iclkit"]
+
+
+HELPERS = {
+    "helpers_a.py": "import helpers_b\nSIZE = 3\ndef f(d):\n    return helpers_b.g(d) * SIZE\n",
+    "helpers_b.py": "from helpers_c import shift\ndef g(d):\n    return shift(d)\n",
+    "helpers_c.py": "def shift(d):\n    return d + 1\n",
+}
+USES = {
+    "a module": "import helpers_a\ndef cell(*, d, rng):\n    return {'v': helpers_a.f(d)}",
+    "its function": "from helpers_a import f\ndef cell(*, d, rng):\n    return {'v': f(d)}",
+    "by text": "import helpers_a as a\ndef cell(*, d, rng):\n  return {'v': getattr(a, 'f')(d)}",
+    "an import inside": "def cell(*, d, rng):\n  import helpers_a\n  return {'v': helpers_a.f(d)}",
+    "a name from inside": "def cell(*, d, rng):\n  from helpers_a import f\n  return {'v': f(d)}",
+}
+CHANGES = {
+    "helpers_a.py": ("SIZE = 3", "SIZE = 4"),
+    "helpers_b.py": ("return shift(d)", "return 2 * shift(d)"),
+    "helpers_c.py": ("d + 1", "d + 2"),
+}
+
+
+def forget():
+    for name in HELPERS:
+        sys.modules.pop(name.removesuffix(".py"), None)
+    importlib.invalidate_caches()
+
+
+@pytest.fixture
+def helpers(tmp_path, monkeypatch):
+    """A folder of modules of the user's own; each use loads what is in it then."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # it does not see two edits in a second
+    for name, text in HELPERS.items():
+        (tmp_path / name).write_text(text)
+    yield tmp_path
+    forget()
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("file", CHANGES)
+def test_modules_of_the_users_own_count_however_they_are_reached(helpers, use, file):
+    before = fingerprint(made(USES[use]))
+    forget()
+    assert fingerprint(made(USES[use])) == before
+    forget()
+    (helpers / file).write_text(HELPERS[file].replace(*CHANGES[file]))
+    assert fingerprint(made(USES[use])) != before
+
+
+def test_what_is_loaded_counts_and_not_the_file_alone(helpers):
+    cell = made(USES["a module"])
+    (helpers / "helpers_a.py").write_text(HELPERS["helpers_a.py"].replace("SIZE = 3", "SIZE = 4"))
+    stale = fingerprint(cell)
+    forget()
+    assert fingerprint(made(USES["a module"])) != stale
+
+
+def test_an_import_that_fails_is_the_cells_matter():
+    cell = made("def cell(*, d, rng):\n    import no_such_module_here\n    return {}")
+    assert fingerprint(cell) == fingerprint(cell)
+
+
+def test_a_package_without_a_version_counts_by_its_installed_one(monkeypatch):
+    import click
+
+    plain = types.ModuleType("click")  # as those that say no version
+    monkeypatch.setitem(sys.modules, "click", plain)
+    fingerprint_module._release.cache_clear()
+    try:
+        assert describe(click.Option)[-1] == f"click {metadata.version('click')}"
+    finally:
+        fingerprint_module._release.cache_clear()
+
+
+EARLY = """
+import os, sys, time
+from pathlib import Path
+import iclkit.rng
+if sys.argv[1] == "edit":
+    time.sleep(3)  # more than a start may be wrong by
+    os.utime(iclkit.rng.__file__)
+from iclkit.bench.fingerprint import edited
+print(edited())
+"""
+
+
+@pytest.mark.parametrize(("word", "said"), [("edit", "True"), ("leave", "False")])
+def test_an_edit_before_this_module_was_loaded_is_seen(tmp_path, root, word, said):
+    shutil.copytree(root / "iclkit", tmp_path / "iclkit", ignore=shutil.ignore_patterns("data"))
+    (tmp_path / "early.py").write_text(EARLY)
+    command = [sys.executable, "early.py", word]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.strip() == said, done.stderr
+
+
+def test_what_an_exception_covers_counts():
+    inside = "def cell(d):\n  try:\n    a = int(d)\n    b = abs(a)\n  except OSError:\n    b = 0\n"
+    after = inside.replace("    b = abs(a)\n", "") + "  else:\n    b = abs(a)\n"
+    one, two = (made(text + "  return b") for text in (inside, after))
+    assert fingerprint(one) != fingerprint(two)

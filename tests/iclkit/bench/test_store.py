@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from iclkit.bench import store
+from iclkit.bench import fingerprint, store
 from iclkit.bench.store import StoreError, kept_file, opened
 
 ROW = {"a": 0.1, "b": 2}
@@ -196,6 +197,30 @@ def test_records_reach_the_disk_at_intervals(tmp_path, monkeypatch):
 
 def test_a_long_computation_keeps_its_state_in_the_folder_of_its_run(tmp_path, monkeypatch):
     monkeypatch.setenv("ICLKIT_STORE", str(tmp_path))
-    assert kept_file("d = 8, h = 1/2.pt") == tmp_path / "d___8__h___1_2.pt"
+    file = kept_file("d = 8, h = 1/2.pt")
+    assert file.parent == tmp_path
+    assert re.fullmatch(r"d___8__h___1_2-[0-9a-f]{20}\.pt", file.name)
+    assert file == kept_file("d = 8, h = 1/2.pt") != kept_file("d = 8, h = 1_2.pt")
     monkeypatch.setenv("ICLKIT_STORE", "")
     assert kept_file("softmax.pt") is None
+
+
+def test_a_long_computation_starts_afresh_after_an_edit_of_the_library(tmp_path, monkeypatch):
+    monkeypatch.setenv("ICLKIT_STORE", str(tmp_path))
+    before = kept_file("softmax.pt")
+    monkeypatch.setattr(store, "versions", lambda: {"iclkit": "0.1.0 (edited)"})
+    assert kept_file("softmax.pt") != before
+    monkeypatch.setattr(fingerprint, "_sources", lambda: "edited")
+    with pytest.raises(StoreError, match="iclkit was edited since it was imported; start Python"):
+        kept_file("softmax.pt")
+
+
+@pytest.mark.parametrize("end", ["1", "2"])
+def test_long_names_that_differ_at_their_end_have_files_of_their_own(tmp_path, end):
+    name = 150 * "a"
+    for last in "12":
+        with opened(tmp_path, name + last, {}) as kept:
+            kept.add([("x", {"value": last})])
+    with opened(tmp_path, name + end, {}) as kept:
+        assert kept.records == {"x": {"value": end}}
+    assert all(len(path.name) <= 100 for path in tmp_path.iterdir())

@@ -99,11 +99,45 @@ def test_shared_parameters_share_the_draws():
         ({"cells": [GRID[0], {"d": 1}]}, "same parameter names"),
         ({"replicates": 0}, "replicates must be >= 1, got 0"),
         ({"shared": ["kappa"]}, "shared must name parameters"),
+        ({"cells": grid(replicate=[5, 6])}, "not have a parameter called replicate; rename it"),
+        ({"cells": grid(rng=1)}, "not have a parameter called rng; rename it"),
     ],
 )
 def test_bad_sweeps_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         run(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cells": grid(d=[[1, 2], [3]], tau=1)}, r"values of d must be numbers, .*got \[1, 2\]"),
+        ({"cells": grid(d=np.ones((1, 2)), tau=1)}, r"values of d must be numbers, .*got array"),
+        ({"replicates": "3"}, "replicates must be an integer, got '3'"),
+        ({"replicates": 2.5}, r"replicates must be an integer, got 2\.5"),
+        ({"n_jobs": "2"}, "n_jobs must be an integer, got '2'"),
+        ({"n_jobs": 2.5}, r"n_jobs must be an integer, got 2\.5"),
+    ],
+)
+def test_arguments_of_another_type_are_refused(options, message):
+    with pytest.raises(TypeError, match=message):
+        run(**options)
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (3.0, r"cell must return a dict of numbers, got 3\.0"),
+        ({1: 3.0}, "names of results must be text, got 1"),
+    ],
+)
+@pytest.mark.parametrize("kept", [False, True])
+def test_what_is_no_result_is_refused(tmp_path, result, message, kept):
+    def cell(*, d, rng):
+        return result
+
+    with pytest.raises(TypeError, match=message):
+        sweep(cell, grid(d=1), seed=0, n_jobs=1, store=tmp_path if kept else None)
 
 
 def test_a_cell_needs_a_name():
@@ -218,8 +252,10 @@ def test_results_that_cannot_be_kept_are_named(tmp_path):
     def cell(*, d, rng):
         return {"trace": [1.0]}
 
-    with pytest.raises(TypeError, match="trace must be a number, text or an array to be stored"):
+    said = "trace must be a number, text or an array to be stored"
+    with pytest.raises(TypeError, match=said) as caught:
         sweep(cell, grid(d=1), seed=0, n_jobs=1, store=tmp_path)
+    assert caught.value.__notes__[0].startswith("0 of 1 cells are kept")
 
 
 @pytest.mark.parametrize(("n_jobs", "expected"), [(None, 4), (1, 1), (7, 7), (-1, 4), (-9, 1)])

@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import importlib
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ import pytest
 from iclkit.bench import backends
 from iclkit.bench.backends import SweepError
 from iclkit.bench.sweep import grid, sweep
-from tests.processes import cluster, lines, stored, wait_for
+from tests.processes import ROOT, cluster, lines, stored, wait_for
 
 pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
 
@@ -130,6 +131,44 @@ def test_a_killed_scheduler_is_one_line_and_the_rest_runs_elsewhere(tmp_path, ca
     assert len(lines(tmp_path / "calls")) == 12 - kept
     same_bits(rest, sweep(waiting, cells, seed=0, n_jobs=1))
     assert capfd.readouterr().err == ""
+
+
+def deadly(*, i, folder, rng):
+    with Path(folder, "calls").open("a") as log:
+        log.write(f"{i} {os.getpid()}\n")
+    if i == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"value": rng.normal()}
+
+
+def test_a_call_that_kills_its_workers_ends_soon_and_the_deaths_are_counted(tmp_path):
+    cells = grid(i=range(9), folder=str(tmp_path))
+    # a scheduler by itself allows 3, which takes the longer
+    allowed = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1"}
+    with cluster(tmp_path, 2, **allowed) as (file, _), pytest.raises(SweepError) as caught:
+        sweep(deadly, cells, seed=0, cluster=file)
+    begun = [line for line in lines(tmp_path / "calls") if line.startswith("4 ")]
+    assert len(set(begun)) == 4
+    assert "'i': 4" in str(caught.value)
+    assert "killed its worker 4 times; it may need more memory" in str(caught.value)
+
+
+def test_a_worker_with_another_file_of_the_users_own_is_one_line(tmp_path, monkeypatch):
+    """The worker keeps what it has loaded; the driver loads the file again after an edit."""
+    text = "seen = []\ndef cell(*, d, rng):\n    seen.append(d)\n    return {'value': d + 0}\n"
+    (tmp_path / "my_own.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    my_own = importlib.import_module("my_own")
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    with cluster(tmp_path, 1, PYTHONPATH=path, PYTHONDONTWRITEBYTECODE="1") as (file, _):
+        for seed in (0, 1):  # what it has seen makes the worker's no other
+            assert sweep(my_own.cell, grid(d=3), seed=seed, cluster=file)["value"][0] == 3
+        (tmp_path / "my_own.py").write_text(text.replace("d + 0", "d + 40"))
+        importlib.reload(my_own)
+        said = r"^the worker on .* has another my_own\.cell than the driver; give all the same"
+        with pytest.raises(SweepError, match=said):
+            sweep(my_own.cell, grid(d=3), seed=0, cluster=file)
 
 
 def other_library(folder, root, edit):

@@ -209,3 +209,75 @@ def test_an_edit_of_the_library_while_python_runs_is_refused(tmp_path, monkeypat
     with pytest.raises(StoreError, match="iclkit was edited since it was imported; start Python"):
         sweep(cell, grid(i=[1]), seed=0, n_jobs=1, store=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+MINE = """
+SHIFT = {shift}
+def shifted(d):
+    return d + SHIFT
+def cell(*, d, rng):
+    return {{"value": shifted(d)}}
+"""
+RELOADS = """
+import importlib, sys
+from pathlib import Path
+import mine
+from iclkit.bench.sweep import grid, sweep
+
+def notebook(*, d, rng):
+    return {"value": mine.shifted(d)}
+
+def write(shift):
+    Path("mine.py").write_text(Path("template").read_text().format(shift=shift))
+
+def values(name):
+    cell = notebook if name == "notebook" else mine.cell
+    return sweep(cell, grid(d=range(20)), seed=0, n_jobs=2, store=sys.argv[1] or None)["value"]
+
+"""
+RELOADED = """
+for name in ("cell", "notebook"):
+    for shift in (0, 1000):
+        write(shift)
+        importlib.reload(mine)
+        assert values(name).tolist() == [d + shift for d in range(20)], (name, shift)
+"""
+FORGOTTEN = """
+write(30)
+for name in ("cell", "notebook"):
+    try:
+        print(values(name))
+    except Exception as error:
+        print(error)
+"""
+
+
+@pytest.fixture
+def reloads(tmp_path, root):
+    """Return what runs a driver with a cell in a file that is edited, and what it says."""
+
+    def run(code, store):
+        (tmp_path / "template").write_text(MINE)
+        (tmp_path / "mine.py").write_text(MINE.format(shift=7))
+        (tmp_path / "driver.py").write_text(RELOADS + code)
+        # bytecode of a file that was edited twice in a second can be of the first edit
+        space = {"PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+        with started(["driver.py", store], tmp_path, **space) as process:
+            process.wait()
+        return (tmp_path / "0.log").read_text().splitlines()
+
+    return run
+
+
+@pytest.mark.parametrize("store", ["", "store"])
+def test_a_file_that_was_loaded_again_is_loaded_again_by_the_workers(reloads, store):
+    assert reloads(RELOADED, store) == []
+
+
+def test_a_file_that_was_not_loaded_again_is_said(reloads, tmp_path):
+    said = reloads(FORGOTTEN, "store")
+    remedy = "it, or what it reads, was changed since it was imported; start Python again"
+    assert said[0].startswith(f"a worker loads another mine.cell: {remedy}"), said
+    assert said[1].startswith(f"a worker loads another mine: {remedy}"), said
+    assert len(said) == 2
+    assert not stored(tmp_path / "store")
