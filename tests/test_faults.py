@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from iclkit import cli
 from iclkit.bench import alone as locks
-from iclkit.bench import cache, kept
+from iclkit.bench import archive, cache
 from iclkit.bench.alone import BusyError, alone
 from iclkit.bench.cache import DamagedError, RunError, load_run
 from iclkit.bench.runner import read_notebook, run_notebooks
@@ -247,24 +247,26 @@ def last_line(done):
 
 class TestKeptResults:
     def test_stopped_in_the_middle_the_results_before_stay(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(kept, "collect", lambda *_, **__: [])
+        monkeypatch.setattr(archive, "collect", lambda *_, **__: [])
         made = {"notebook": "01_toy", "profile": "paper", "commit": "abc"}
-        folder = kept.keep(made, {"cells": []}, tmp_path)
+        folder = archive.keep(made, {"cells": []}, tmp_path)
         before = (folder / "run.json").read_bytes()
-        unwritable = {"cells": [{"outputs": [{"data": {kept.FIGURE_MIME: FIGURE}}]}]}
+        figure = {"data": {archive.FIGURE_MIME: FIGURE}}
+        cell = {"cell_type": "code", "metadata": {}, "source": "1", "outputs": [figure]}
+        unwritable = {"cells": [cell]}
         with pytest.raises(OSError, match="name"):
-            kept.keep(made | {"commit": "def"}, unwritable, tmp_path)
+            archive.keep(made | {"commit": "def"}, unwritable, tmp_path)
         assert (folder / "run.json").read_bytes() == before
-        assert kept.keep(made | {"commit": "def"}, {"cells": []}, tmp_path) == folder
+        assert archive.keep(made | {"commit": "def"}, {"cells": []}, tmp_path) == folder
         assert [f.name for f in folder.parent.iterdir()] == ["01_toy"]
 
     @pytest.mark.parametrize("text", ["", "{", "3", "{}", '{"manifest": {}, "rows": [{}]}'])
     def test_damaged_record_is_named(self, tmp_path, monkeypatch, text):
-        monkeypatch.setattr(kept.resources, "files", lambda _: tmp_path)
+        monkeypatch.setattr(archive.resources, "files", lambda _: tmp_path)
         (tmp_path / "data/paper/01_toy").mkdir(parents=True)
         (tmp_path / "data/paper/01_toy/run.json").write_text(text)
         with pytest.raises(ValueError, match=r"^data/paper/01_toy/run.json is damaged: [^\n]+$"):
-            kept.kept_runs()
+            archive.kept_runs()
 
 
 FIGURE = {"name": "a" * 300, "csv": "x,n\n1,2\n"}  # no disk takes a name of that length

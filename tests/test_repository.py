@@ -57,6 +57,7 @@ BENCH = [
     "origin",
     "runner",
     "drift",
+    "archive",
     "seeds",
 ]
 SITE = [
@@ -110,7 +111,7 @@ CLASSROOM = [
 ]
 # The classroom knows the science; the book's pages offer what the classroom hands out.
 ABOVE = {("classroom", "science"), ("site", "classroom")}
-NEUTRAL = {"rng", "_deprecation"}  # they know neither prompts nor tables
+NEUTRAL = {"rng", "_checks", "_deprecation"}  # they know neither prompts nor tables
 GLUED = re.compile(r"\{glue:[a-z]*\}`[a-z]\w*(:\+?[.,\d]*[a-z])?`")
 BINARY = {ROOT / "book/_static/math.woff2"}  # the font of the formulas
 MAX_CELL_LINES = 30

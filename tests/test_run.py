@@ -126,6 +126,17 @@ def test_made_environment_is_not_made_again(bare_copy, monkeypatch):
     assert run.prepare() is None
 
 
+def test_a_damaged_list_of_data_packages_is_one_line(bare_copy, monkeypatch, capsys):
+    stamped(bare_copy)
+    (bare_copy / "data-packages.txt").write_bytes(b"a==1\xff\n")
+    monkeypatch.setattr(run, "pip_install", lambda _: pytest.fail("installed what nobody can read"))
+    assert run.prepare_alone() is None
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert "data-packages.txt is damaged: 'utf-8' codec" in printed
+    assert printed.endswith("; restore it\n")
+
+
 def test_missing_data_packages_stop_nothing(bare_copy, monkeypatch, capsys):
     stamped(bare_copy)
     monkeypatch.setattr(run, "pip_install", lambda _: "installation stopped: no such package")

@@ -7,14 +7,23 @@ ledger shows.
 
 import json
 import math
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
+from types import UnionType
 from typing import Any, NamedTuple
 
 from iclkit.bench.cache import Manifest
-from iclkit.bench.claims import DIFFERS, FAILS, NOT_ATTEMPTED, Claim, Row, load_claims
+from iclkit.bench.claims import (
+    DIFFERS,
+    FAILS,
+    NOT_ATTEMPTED,
+    PROFILES,
+    Claim,
+    Row,
+    load_claims,
+)
 from iclkit.bench.origin import RECORD
 from iclkit.bench.sources import digest
 
@@ -26,10 +35,12 @@ __all__ = [
     "keep_record",
     "read_record",
     "record_of",
+    "refuse_profile",
     "report_lines",
 ]
 
 PLACE = Path(RECORD)
+UNDO = f"`git restore {RECORD}` takes them back"
 TIGHT = 0.8  # of the limit
 SAME = 0.01  # of score or limit: less is no change
 ROUNDING = 10  # times what threads change: what another machine may change
@@ -247,44 +258,121 @@ def digest_of(claim: Claim, profile: str) -> str:
     return digest(json.dumps([claim.text, claim.check, claim.expect, limit]).encode())
 
 
-def keep_record(trials: Sequence[Trial], root: Path) -> Record:
+def keep_record(
+    trials: Sequence[Trial],
+    root: Path,
+    *,
+    replacing: bool = False,
+    report: Callable[[str], object] = str,
+) -> Record:
     """Store what trials found, and return it with what is stored and still true.
 
     What was stored of another notebook stays. Of the same notebook it stays if seeds that both have
-    give every claim the same numbers, but for rounding: so a sweep can be extended by seeds.
+    give every claim the same numbers, but for rounding: so a sweep can be extended by seeds. A run
+    that ended without a result takes the place of none that has one.
 
     Parameters
     ----------
     trials : sequence of Trial
     root : Path
         The repository to store it in.
+    replacing : bool
+        Whether a record of another profile may go.
+    report : callable
+        Receives one line for each notebook whose stored runs go or stay against the new ones.
 
     Raises
     ------
     ValueError
-        As `record_of`.
+        As `record_of` and `refuse_profile`.
     """
     new = record_of(trials, load_claims(root / "iclkit" / "data" / "claims.toml"))
-    whole = merged(read_record(root), new)
+    if not replacing:
+        refuse_profile(new.profile, root)
+    old = read_record(root)
+    whole = merged(old, new)
     beside = (root / PLACE).with_name(".drift.json")
     beside.write_text(as_text(whole), encoding="utf-8")
     beside.replace(root / PLACE)  # whole or not at all
+    for line in losses(old, new):
+        report(line)
     return whole
+
+
+def refuse_profile(profile: str, root: Path) -> None:
+    """Raise ValueError if what is stored is of another profile: it would be lost."""
+    old = read_record(root)
+    if old is not None and old.profile != profile:
+        there = f"{len(old.runs)} runs of profile {old.profile} are kept"
+        remedy = "add --no-keep to leave them, or --replace to drop them"
+        raise ValueError(f"profile must be {old.profile}, got {profile}: {there}; {remedy}")
 
 
 def merged(old: Record | None, new: Record) -> Record:
     """Return `new` with what `old` holds beside it, if it is of the same profile and still true."""
     if old is None or old.profile != new.profile:
         return new
-    again = {run["notebook"] for run in new.runs}
-    gone = {notebook for notebook in again if not goes_on(old, new, notebook)}
-    anew = {place_of(run) for run in new.runs}
-    stay = [r for r in old.runs if r["notebook"] not in gone and place_of(r) not in anew]
+    gone = dropped(old, new)
+    stay = [run for run in old.runs if run["notebook"] not in gone]
+    vain = {place_of(run) for run in in_vain(old, new)}
+    runs = [run for run in new.runs if place_of(run) not in vain]
+    anew = {place_of(run) for run in runs}
+    stay = [run for run in stay if place_of(run) not in anew]
     places = {place_of(run) for run in stay}
     kept = {name: within(one, places) for name, one in old.claims.items()}
+    again = {run["notebook"] for run in runs if not run["problem"]}
     claims = {name: one for name, one in kept.items() if one.notebook not in again}
     claims |= {name: joined(kept.get(name), one) for name, one in new.claims.items()}
-    return Record(new.profile, tuple(sorted([*stay, *new.runs], key=place_of)), claims)
+    return Record(new.profile, tuple(sorted([*stay, *runs], key=place_of)), claims)
+
+
+def dropped(old: Record, new: Record) -> dict[str, str]:
+    """Return the notebooks whose old runs go, each with the reason and what would help."""
+    again = sorted({run["notebook"] for run in new.runs if not run["problem"]})
+    gone = {}
+    for notebook in again:
+        same = alike(old, new, notebook)
+        if not same:
+            seeds = [r["seed"] for r in sound_runs(old, notebook) if r["threads"] == 1]
+            first = f"add --seed {min(seeds)} to go on from them" if seeds else "nothing to go on"
+            gone[notebook] = f"no seed of theirs ran again with a result; {first}"
+        elif not all(same):
+            gone[notebook] = "their numbers or claims are others today; sweep their seeds again"
+    return gone
+
+
+def sound_runs(record: Record, notebook: str) -> list[Mapping[str, Any]]:
+    """Return the runs of a notebook that ended with a result."""
+    return [run for run in record.runs if run["notebook"] == notebook and not run["problem"]]
+
+
+def in_vain(old: Record, new: Record) -> list[Mapping[str, Any]]:
+    """Return the new runs without a result in the place of old ones that have one and stay."""
+    gone = dropped(old, new)
+    sound = {place_of(r) for r in old.runs if not r["problem"] and r["notebook"] not in gone}
+    return [run for run in new.runs if run["problem"] and place_of(run) in sound]
+
+
+def losses(old: Record | None, new: Record) -> list[str]:
+    """Return what a person must know of stored runs that go, and of those that stay instead."""
+    if old is None:
+        return []
+    if old.profile != new.profile:
+        return [f"{len(old.runs)} runs of profile {old.profile} are dropped; {UNDO}"]
+    anew = {place_of(run) for run in new.runs}
+    lines = []
+    for notebook, why in dropped(old, new).items():
+        lost = [run for run in sound_runs(old, notebook) if place_of(run) not in anew]
+        if lost:
+            lines.append(f"{notebook}: drops {len(lost)} of its kept runs, {why}; {UNDO}")
+    stay = [f"{told(run)}: {run['problem']}; the kept result stays" for run in in_vain(old, new)]
+    return [*lines, *stay]
+
+
+def told(run: Mapping[str, Any]) -> str:
+    """Return notebook, seed and threads of a run in words."""
+    threads = "" if run["threads"] == 1 else f" with {run['threads']} threads"
+    return f"{run['notebook']} at seed {run['seed']}{threads}"
 
 
 def place_of(run: Mapping[str, Any]) -> tuple[str, int, int]:
@@ -292,17 +380,16 @@ def place_of(run: Mapping[str, Any]) -> tuple[str, int, int]:
     return run["notebook"], run["threads"], run["seed"]
 
 
-def goes_on(old: Record, new: Record, notebook: str) -> bool:
-    """Return whether the records share results of a notebook, and all of these came out alike."""
+def alike(old: Record, new: Record, notebook: str) -> list[bool]:
+    """Return, for each result of a notebook that the records share, whether it came out alike."""
     claims = [name for name, one in new.claims.items() if one.notebook == notebook]
     both = [(old.claims[name], new.claims[name]) for name in claims if name in old.claims]
-    alike = [
+    return [
         before.digest == after.digest and not has_moved(result, before, result.seed)
         for before, after in both
         for result in after.tried
         if result.threads == 1 and any(r[:2] == result[:2] for r in before.tried)
     ]
-    return bool(alike) and all(alike)
 
 
 def within(swept: Swept, places: Container[tuple[str, int, int]]) -> Swept:
@@ -359,29 +446,50 @@ def read_record(root: Path) -> Record | None:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         claims = {name: swept_from(one) for name, one in stored["claims"].items()}
-        return Record(stored["profile"], tuple(stored["runs"]), claims)
-    except (ValueError, KeyError, TypeError) as error:
+        runs = tuple(run_from(run) for run in typed(stored["runs"], list))
+        if stored["profile"] not in PROFILES:
+            raise ValueError(f"profile {stored['profile']!r}")
+        return Record(stored["profile"], runs, claims)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         remedy = "take it from the repository again, or sweep anew"
         raise ValueError(f"{PLACE.as_posix()} is damaged ({error!r}); {remedy}") from error
 
 
+def run_from(stored: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return how a run was made, as `facts` gave it."""
+    made = {name: value for name, value in stored.items() if name != "problem"}
+    Manifest(**made)  # a TypeError names what is missing
+    for name, kind in {"notebook": str, "seed": int, "threads": int, "problem": str}.items():
+        typed(stored[name], kind)
+    return stored
+
+
+def typed(value: Any, kind: type | UnionType) -> Any:
+    """Return a value that is of a kind, or raise TypeError."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{value!r} is not of the kind {kind}")
+    return value
+
+
 def swept_from(stored: Mapping[str, Any]) -> Swept:
     """Return the results that `line` wrote."""
-    return Swept(stored["notebook"], stored["digest"], tuple(map(result_from, stored["results"])))
+    results = tuple(map(result_from, typed(stored["results"], list)))
+    return Swept(typed(stored["notebook"], str), typed(stored["digest"], str), results)
 
 
 def result_from(row: Sequence[Any]) -> Result:
     """Return one result that `line` wrote."""
     seed, threads, verdict, score, limit, unit = row
-    numbers = [math.nan if number is None else number for number in (score, limit)]
-    return Result(seed, threads, verdict, numbers[0], numbers[1], unit)
+    seed, threads = typed(seed, int), typed(threads, int)
+    numbers = [math.nan if n is None else typed(n, int | float) for n in (score, limit)]
+    return Result(seed, threads, typed(verdict, str), numbers[0], numbers[1], typed(unit, str))
 
 
 def report_lines(record: Record) -> list[str]:
     """Return what a person must know of a sweep: problems, failures, close calls, counts."""
     claims = record.claims.items()
     ended = [run for run in record.runs if run["problem"]]
-    problems = [f"{run['notebook']} at seed {run['seed']}: {run['problem']}" for run in ended]
+    problems = [f"{told(run)}: {run['problem']}" for run in ended]
     failures = [f"{name}: {words(result)}" for name, one in claims for result in one.failed]
     close = [
         f"{name}: close, uses {one.used:.0%} of its limit"

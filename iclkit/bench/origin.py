@@ -14,18 +14,23 @@ __all__ = ["RECORD", "commit", "machine", "versions"]
 #: The record of a sweep of seeds, seen from the root: what a sweep writes is no edit of sources.
 RECORD: Final = "iclkit/data/drift.json"
 
+READ = ("iclkit", "notebooks", "pyproject.toml", "constraints.txt")
+RESULTS = (f":!{RECORD}", ":!iclkit/data/paper")
 REPORTED = ("numpy", "scipy", "torch", "pandas", "matplotlib", "papermill")
 
 
 def commit(root: Path) -> str:
     """Return the commit that the sources stand at, with ``+changes`` when they were edited.
 
-    A copy without history, in whose parent folders there may be another repository, has none.
+    A file that a run can read and git does not know is an edit, too; a run that was kept and is
+    not yet committed is none. A copy without history, in whose parent folders there may be another
+    repository, has none.
     """
     if not ask_git(root, "ls-files", "pyproject.toml"):
         return "unknown"
     known = ask_git(root, "rev-parse", "--short=10", "HEAD")
     edited = ask_git(root, "diff", "--name-only", "HEAD", "--", ".", f":!{RECORD}")
+    edited += ask_git(root, "ls-files", "--others", "--exclude-standard", "--", *READ, *RESULTS)
     return known + ("+changes" if edited else "") if known else "unknown"
 
 

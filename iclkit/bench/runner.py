@@ -45,7 +45,16 @@ from iclkit.bench.quiet import environment, private_folder
 from iclkit.bench.sources import cache_key, code_cells, imported_sources
 from iclkit.bench.store import FOLDER
 
-__all__ = ["BUDGETS", "Budget", "Manifest", "Run", "RunError", "notebook_names", "run_notebooks"]
+__all__ = [
+    "BUDGETS",
+    "Budget",
+    "Manifest",
+    "Run",
+    "RunError",
+    "is_current",
+    "notebook_names",
+    "run_notebooks",
+]
 
 PARAMETERS = {"profile", "seed"}
 ADDED = {"injected-parameters", "papermill-error-cell-tag"}  # cells that papermill puts in
@@ -54,6 +63,7 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 MEMORY_ERROR = re.compile(
     r": (_?\w*MemoryError|TerminatedWorkerError|RuntimeError.*can't allocate)"
 )
+NOTE_SECONDS = 10.0  # what a driver that is killed forgets of the time
 PROBE_BYTES = 1 << 16
 STARTED = re.compile(r"Executing Cell (\d+)-")
 
@@ -149,6 +159,20 @@ def run_notebooks(
                 task.stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
     return [future.result() for future in futures if future.exception() is None]
+
+
+def is_current(made: Manifest, root: Path) -> bool:
+    """Return whether the sources of a run are still the same.
+
+    Parameters
+    ----------
+    made : Manifest
+        Of the run.
+    root : Path
+        The repository.
+    """
+    about = (made.profile, made.seed, root, BUDGETS[made.profile], str, threading.Event())
+    return Task(made.notebook, *about, made.threads).changed_since(made.key) is None
 
 
 def check_request(names: list[str], profile: str, seed: int, root: Path, threads: int = 1) -> None:
@@ -260,9 +284,14 @@ class Task:
         self.forget_bytecode()
         finished = self.root / "_build" / "store" / cached.stem  # cells and checkpoints, if stopped
         with private_folder(cached.parent) as place:
-            usage = self.watch(place, finished)
+            try:
+                usage = self.watch(place, finished)
+            finally:
+                changed = self.changed_since(key)
+                if changed:  # its checkpoints are of mixed code
+                    shutil.rmtree(finished, ignore_errors=True)
             output = place / "out.ipynb"
-            problem = usage.problem or self.problem_in(output, usage) or self.changed_since(key)
+            problem = usage.problem or self.problem_in(output, usage) or changed
             if problem:
                 raise RunError(f"{problem}{self.keep(output, self.manifest(key, usage))}")
             run = store_run(output, self.manifest(key, usage), cached)
@@ -283,8 +312,9 @@ class Task:
 
     def changed_since(self, key: str) -> str | None:
         """Return the words for a source edited during the run, or None: nobody knows what ran."""
-        if self.key(read_notebook(self.source)) == key:
-            return None
+        with contextlib.suppress(RunError, ValueError, OSError):  # edited into what cannot be read
+            if self.key(read_notebook(self.source)) == key:
+                return None
         return f"{self.name}: a source changed while it ran; run it again"
 
     def watch(self, place: Path, store: Path) -> "Usage":
@@ -300,30 +330,43 @@ class Task:
                 start_new_session=True,
             )
             try:
-                return self.follow(process, place / "log")
+                return self.follow(process, place / "log", store)
             finally:
                 end_tree(process)
                 end_orphans(place)
 
-    def follow(self, process: "subprocess.Popen[bytes]", log: Path) -> "Usage":
-        """Return time, peak memory and the reason of an early end; show progress on a terminal."""
-        start, peak, problem = time.monotonic(), 0.0, None
+    def follow(self, process: "subprocess.Popen[bytes]", log: Path, store: Path) -> "Usage":
+        """Return time, peak memory and the reason of an early end; show progress on a terminal.
+
+        Time and peak include the earlier parts of a run that goes on; its limits are of this part.
+        """
+        meter = Meter(store)
+        try:
+            problem = self.followed(process, log, meter)
+        finally:
+            meter.note()
+        return Usage(meter.seconds, meter.peak_mb, process.poll(), log, problem)
+
+    def followed(self, process: "subprocess.Popen[bytes]", log: Path, meter: "Meter") -> str | None:
+        """Wait for the process; return the reason of an early end, or None."""
+        problem = None
         with tqdm(total=len(self.cells), desc=self.name, unit="cell", disable=None) as bar:
             while process.poll() is None and problem is None:
                 if self.stop.is_set():
                     raise StoppedError
                 time.sleep(0.1)
-                peak = max(peak, memory.used_mb(process.pid))
-                problem = self.over_budget(time.monotonic() - start, peak, log)
+                used = memory.used_mb(process.pid)
+                meter.read(used)
+                problem = self.over_budget(meter.part, used, log)
                 bar.update(cells_begun(log) - bar.n)
-        return Usage(time.monotonic() - start, peak, process.poll(), log, problem)
+        return problem
 
-    def over_budget(self, seconds: float, peak: float, log: Path) -> str | None:
+    def over_budget(self, seconds: float, used_mb: float, log: Path) -> str | None:
         """Return why the run must end, or None."""
         if seconds > 2 * self.budget.seconds:
             return f"{self.cell_begun(log)}: time-out after {seconds:.0f} s, twice its budget"
-        if peak > 1000 * self.budget.memory_gb:
-            used, given = peak / 1000, self.budget.memory_gb
+        if used_mb > 1000 * self.budget.memory_gb:
+            used, given = used_mb / 1000, self.budget.memory_gb
             return f"{self.cell_begun(log)}: uses {used:.1f} GB, its budget is {given} GB"
         return None
 
@@ -438,6 +481,57 @@ class Task:
         if peak_mb > 1000 * self.budget.peak_gb:
             taken, stated = peak_mb / 1000, self.budget.peak_gb
             self.report(f"{self.name}: large, {taken:.1f} GB where {stated} GB are stated")
+
+
+class Meter:
+    """Time and peak memory of a run, kept beside its checkpoints for the part that goes on.
+
+    Without checkpoints a run begins anew, and so does its meter.
+
+    Parameters
+    ----------
+    store : Path
+        The folder of the run's checkpoints, once there are some.
+    """
+
+    def __init__(self, store: Path) -> None:
+        self.file = store / "spent.json"
+        self.start = self.noted = time.monotonic()
+        self.before, self.peak_mb = spent_before(self.file)
+
+    @property
+    def part(self) -> float:
+        """The seconds of this part of the run."""
+        return time.monotonic() - self.start
+
+    @property
+    def seconds(self) -> float:
+        """The seconds of all parts."""
+        return self.before + self.part
+
+    def read(self, used_mb: float) -> None:
+        """Take in the memory that is used now; note it from time to time."""
+        self.peak_mb = max(self.peak_mb, used_mb)
+        if time.monotonic() - self.noted > NOTE_SECONDS:
+            self.note()
+
+    def note(self) -> None:
+        """Write what was spent, whole or not at all; a full disk is told of elsewhere."""
+        self.noted = time.monotonic()
+        beside = self.file.with_suffix(".new")
+        with contextlib.suppress(OSError):
+            if self.file.parent.is_dir():
+                beside.write_text(json.dumps([self.seconds, self.peak_mb]))
+                beside.replace(self.file)
+
+
+def spent_before(file: Path) -> tuple[float, float]:
+    """Return the seconds and the peak memory that a run's earlier parts noted, or zeros."""
+    try:
+        seconds, peak_mb = json.loads(file.read_text())
+        return float(seconds), float(peak_mb)
+    except (OSError, ValueError, TypeError):
+        return 0.0, 0.0
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from iclkit.bench.cache import (
     read_record,
     store_run,
 )
-from iclkit.bench.claims import Row
+from iclkit.bench.claims import Row, load_claims
 from iclkit.bench.drift import Trial
 from iclkit.bench.records import CLAIM_MIME
 from iclkit.bench.runner import BUDGETS, Task, check_request, run_notebooks
@@ -98,17 +98,31 @@ class Round:
         except DamagedError as error:
             self.report(f"{name}: what failed before is damaged, {error}; it runs again")
             return None
-        return trial_of(run.path, run.manifest) if run else None
+        trial = trial_of(run.path, run.manifest) if run else None
+        return trial if trial and self.complete(trial) else None
+
+    def complete(self, trial: Trial) -> bool:
+        """Return whether every claim that the notebook must check has a row."""
+        claims = load_claims(self.root / "iclkit" / "data" / "claims.toml")
+        due = {c.id for c in claims if c.notebook == trial.made.notebook and c.runnable}
+        return due <= {row.id for row in trial.rows}
 
     def failure(self, name: str, error: RunError) -> Trial:
-        """Return the trial of a run that failed; keep its copy if its claims are the reason."""
+        """Return the trial of a run that failed; keep its copy if its claims are the reason.
+
+        A crash after a claim that fails leaves claims without a row: it is a problem, no result.
+        """
         partial = self.partial(name)
         made = manifest_beside(partial)
         if made is None:  # it did not begin
             raise error
-        trial = trial_of(partial, made)
-        if trial.sound or self.key(name) != made.key:
-            return Trial(made, (), str(error).splitlines()[0])
+        broken = Trial(made, (), str(error).splitlines()[0])
+        try:
+            trial = trial_of(partial, made)
+        except RunError:  # half-written
+            return broken
+        if trial.sound or not self.complete(trial) or self.key(name) != made.key:
+            return broken
         kept = self.kept(name, made.key)
         kept.parent.mkdir(parents=True, exist_ok=True)
         store_run(partial, made, kept)

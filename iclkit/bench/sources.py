@@ -23,8 +23,15 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from iclkit.bench import claims
+from iclkit.bench.fingerprint import APART
 
-__all__ = ["cache_key", "imported_sources", "installed_version", "modules_named"]
+__all__ = [
+    "cache_key",
+    "computing_digest",
+    "imported_sources",
+    "installed_version",
+    "modules_named",
+]
 
 PACKAGE = "iclkit"
 NOT_READ = ("claims.toml", "drift.json", "run.json")  # of the data files, by notebooks
@@ -62,6 +69,30 @@ def cache_key(name: str, notebook: dict[str, Any], parameters: dict[str, Any], r
         "corpora": corpora_there(sources, root),
         "python": sys.version,
     }
+    return digest(json.dumps(parts, sort_keys=True).encode())
+
+
+def computing_digest(notebook: dict[str, Any], root: Path) -> str:
+    """Return a digest of what computes a notebook's numbers, without prose.
+
+    These are its code cells and the modules of ``iclkit`` that they import, but for those that only
+    check, show or grade. It is for telling an edit, and says nothing of versions and data.
+
+    Parameters
+    ----------
+    notebook : dict
+        The notebook, as parsed JSON.
+    root : Path
+        The repository with the modules.
+    """
+    cells = code_cells(notebook)
+    found = {p.relative_to(root / PACKAGE): p for p in imported_sources("\n".join(cells), root)}
+    modules = {
+        name.as_posix(): without_prose(path)
+        for name, path in found.items()
+        if name.parts[0] not in APART
+    }
+    parts = [[digest_of_code(magics_out(cell)) for cell in cells], modules]
     return digest(json.dumps(parts, sort_keys=True).encode())
 
 
@@ -152,19 +183,33 @@ def corpora_there(sources: list[Path], root: Path) -> dict[str, str | None]:
     """Return the installed versions of the data packages, if a source can open them."""
     if not any((root / PACKAGE / "corpora") in path.parents for path in sources):
         return {}
-    lines = (root / "data-packages.txt").read_text(encoding="utf-8").splitlines()
+    lines = text_of(root / "data-packages.txt").splitlines()
     names = [line.partition("==")[0] for line in lines if "==" in line]
     return {name: installed_version(name) for name in names}
 
 
 def pins(root: Path) -> list[str]:
-    """Return the lines of the lock for the packages that a run can use, with all that they need."""
+    """Return the lines of the lock for the packages that a run can use, with all that they need.
+
+    A line says so where another version is installed, as after a ``pip install`` by hand.
+    """
     lock = (root / "constraints.txt").read_text(encoding="utf-8").splitlines()
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project.get("optional-dependencies", {})
     asked = [*project["dependencies"], *(line for name in RUNNING for line in extras.get(name, []))]
     used = needed(frozenset(canonicalize_name(Requirement(line).name) for line in asked))
-    return [line for line in lock if canonicalize_name(line.partition("==")[0]) in used]
+    own = [line for line in lock if canonicalize_name(line.partition("==")[0]) in used]
+    return [line + otherwise(line) for line in own]
+
+
+def otherwise(line: str) -> str:
+    """Return the words for a package that is not installed as a line of the lock has it.
+
+    The label of a build, such as the end of ``2.0+cpu``, is no part of the version.
+    """
+    name, _, pinned = line.partition(";")[0].strip().partition("==")
+    there = installed_version(name)
+    return "" if there and there.partition("+")[0] == pinned else f" ({there} is installed)"
 
 
 @cache

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from iclkit import __version__
-from iclkit.bench import claims, drift, kept
+from iclkit.bench import archive, claims, drift
 from iclkit.bench.records import CAPTION_MIME, CLAIM_MIME, FIGURE_MIME
 from iclkit.bench.runner import ANSI, Run, commit, read_notebook
 from iclkit.bench.sources import digest
@@ -130,7 +130,7 @@ def stage(root: Path, staging: Path, runs: list[Run]) -> None:
     (staging / "notebooks").mkdir()
     rows = {run.manifest.notebook: rows_of(run) for run in runs}
     entries = pages.entries_of(rows)
-    large = [run for run in kept.kept_runs() if run.manifest["notebook"] in rows]
+    large = [run for run in archive.kept_runs() if run.manifest["notebook"] in rows]
     refuse_unchecked(entries)
     shared = Catalogue.of(root, staging, entries, large)
     runs = sorted(runs, key=lambda run: shared.rank(run.manifest.notebook))

@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from iclkit import __version__
+from iclkit.bench.archive import KeptRun
 from iclkit.bench.claims import Entry
-from iclkit.bench.kept import KeptRun
 from iclkit.bench.runner import Manifest, commit
 from iclkit.site import cards, downloads, frontmatter, history
 from iclkit.site.cards import Citation, Page

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from iclkit import __version__
+from iclkit.bench.archive import KeptRun
 from iclkit.bench.claims import DIFFERS, FAILS, HOLDS, ICONS, NOT_ATTEMPTED, Entry
-from iclkit.bench.kept import KeptRun
 from iclkit.bench.runner import BUDGETS
 from iclkit.site.cards import Page, duration, memory, score
 from iclkit.site.history import commit_link
@@ -22,11 +22,12 @@ __all__ = ["SITE_FACTS", "health_page", "site_facts"]
 SITE_FACTS: Final = "_static/site.json"
 
 COLUMNS = (HOLDS, DIFFERS, FAILS, NOT_ATTEMPTED)
+KEPT_HEAD = "Claims that were changed since, or moved to another page, are not counted."
 HEAD = """\
 # Health
 
-Each notebook below was executed from its first cell to its last, alone, in an empty folder, before
-these pages were made.
+Each notebook below was executed from its first cell to its last, in a process and an empty folder
+of its own, before these pages were made.
 The build stops at an error, a warning, a cell that did not run, a claim that was not checked or did
 not come out as entered, a run over twice its time or over its memory, a broken link, and a figure
 without a text.
@@ -59,7 +60,7 @@ def totals(pages: Sequence[Page], entries: Sequence[Entry]) -> str:
     lines = [
         f"**Notebooks** {ICONS[HOLDS]} all {len(made)} ran to the end",
         f"**Claims** {score(entries)}; one by one in the {{doc}}`ledger <ledger>`",
-        f"**Time** {duration(seconds)}, one after the other",
+        f"**Time** {duration(seconds)}, summed; notebooks may run side by side",
         f"**Memory** {memory(peak)} at the most",
         f"**Profile** `{made[0].profile}`, **seed** {made[0].seed}, **version** {__version__}",
         f"**Dates** {' to '.join(dict.fromkeys([days[0], days[-1]]))}; a notebook runs again when "
@@ -109,9 +110,14 @@ def kept_table(pages: Sequence[Page], kept: Sequence[KeptRun]) -> str:
     last = f"\nWithout such a run: {without}; {{doc}}`running` says why.\n" if without else ""
     if not kept:
         return f"{title}None.\n"
-    heads = ["Page", "Seed", "Time", "Memory", "Claims", "Run", "Machine"]
-    align = ["---", "---:", "---:", "---:", "---", "---", "---"]
-    return title + table(heads, align, [kept_row(run, pages[0].place) for run in kept]) + last
+    machines = {run.manifest["machine"] for run in kept}
+    alike = len(machines) == 1
+    heads = ["Page", "Seed", "Claims", "Time", "Memory", "Run", "Machine"]
+    align = ["---", "---:", "---", "---:", "---:", "---", "---"]
+    shown = len(heads) - alike  # the last column would repeat itself
+    rows = [kept_row(run, pages[0].place)[:shown] for run in kept]
+    above = f"{KEPT_HEAD}{f' All on {machines.pop()}.' if alike else ''}\n\n"
+    return title + above + table(heads[:shown], align[:shown], rows) + last
 
 
 def kept_row(run: KeptRun, place: str | None) -> list[str]:
@@ -120,10 +126,11 @@ def kept_row(run: KeptRun, place: str | None) -> list[str]:
     return [
         page_link(made["notebook"]),
         str(made["seed"]),
+        counted(row.verdict for row in run.rows),
         duration(made["seconds"]),
         memory(made["peak_memory_mb"]),
-        counted(row.verdict for row in run.rows),
-        f"{made['date']} {commit_link(made['commit'], place)}",
+        f"{made['date']} {commit_link(made['commit'], place)}"
+        + (f"; {run.since}" if run.since else ""),
         made["machine"],
     ]
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from iclkit.bench.archive import KeptRun
 from iclkit.bench.claims import (
     DIFFERS,
     FAILS,
@@ -23,7 +24,6 @@ from iclkit.bench.claims import (
     not_claimed,
 )
 from iclkit.bench.drift import Record
-from iclkit.bench.kept import KeptRun
 from iclkit.bench.runner import Manifest
 from iclkit.site.swept import seeds_line, seeds_part
 
@@ -61,6 +61,7 @@ a check that could not notice 100 % fails, unless its claim is a bound with a st
 A score must stay within its limit.
 Runs at the papers' own sizes take too long for every build: where one was kept, its result stands
 in the row with its commit, date and machine, and rows without one have not been run at that size.
+A result of a claim that was changed since is left out; where the sources have changed, it says so.
 The runs behind the rows are on the page {doc}`health`.
 
 """
@@ -252,6 +253,7 @@ def at_paper_size(row: Row, run: KeptRun) -> str:
     """Return what a kept run found for a claim, and where it was made."""
     made = run.manifest
     where = f"seed {made['seed']}, commit `{made['commit']}`, {made['date']}, {made['machine']}"
+    where += f"; {run.since}" if run.since else ""
     return f"*At paper size.* {row.verdict.capitalize()}: {row.detail} ({where})."
 
 

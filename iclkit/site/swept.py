@@ -5,10 +5,11 @@ sweep is called not swept: its old numbers would be those of another claim.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 
 from iclkit.bench.claims import FAILS, ICONS, Entry
-from iclkit.bench.drift import Record, Result, Swept
+from iclkit.bench.drift import Record, Swept
 
 __all__ = ["seeds_line", "seeds_part"]
 
@@ -47,9 +48,18 @@ def verdicts(swept: Swept) -> str:
     """Return in how many runs a claim came out, failures first and in bold."""
     runs = len(swept.tried)
     if not swept.failed:
-        return f"{swept.tried[0].verdict.capitalize()} in all {runs} runs"
+        return f"{swept.tried[0].verdict.capitalize()} in {in_all(swept)}"
     where = ", ".join(place_of(result.seed, result.threads) for result in swept.failed)
     return f"**{ICONS[FAILS]} Fails in {len(swept.failed)} of {runs} runs**, {where}"
+
+
+def in_all(swept: Swept) -> str:
+    """Return the number of runs in words, those with more threads apart."""
+    count = Counter(result.threads for result in swept.tried)
+    plain = count.pop(1, 0)
+    first = [f"all {plain} runs" if plain > 1 else f"{plain} run"] if plain else []
+    more = [f"{number} with {threads} threads" for threads, number in sorted(count.items())]
+    return " and in ".join([*first, *more])
 
 
 def spread(swept: Swept) -> str:
@@ -107,28 +117,41 @@ def seeds_part(entries: Iterable[Entry], record: Record | None) -> str:
     swept = {name: one for name, one in found.items() if one is not None}
     if record is None or not swept:
         return TITLE + NO_SWEEP
-    return f"{TITLE}{how(record, swept.values())}{outcome(swept, len(tried))}\n"
+    rest = [name for name in found if name not in swept]
+    return f"{TITLE}{how(record, {e.claim.notebook for e in tried})}{outcome(swept, rest)}\n"
 
 
-def how(record: Record, swept: Iterable[Swept]) -> str:
+def how(record: Record, pages: set[str]) -> str:
     """Return how a sweep was made: its seeds and threads, where, when and from what."""
-    results = [result for one in swept for result in one.tried]
     commits, days, machines = (in_order(record, key) for key in ("commit", "date", "machine"))
     made = f"commit {', '.join(f'`{c}`' for c in commits)}; {' to '.join(ends(days))}"
     return (
         "A verdict at one seed may be luck, and one with one thread may hang on the order of a "
-        f"sum.\nSo {notebooks(record)} run at {runs_of(results)}, with profile `{record.profile}` "
+        f"sum.\nSo {notebooks(record, pages)}, with profile `{record.profile}` "
         f"({made}; {'; '.join(machines)}).\n"
     )
 
 
-def notebooks(record: Record) -> str:
-    """Return the words for what was run: each notebook, or with some runs still missing."""
+def notebooks(record: Record, pages: set[str]) -> str:
+    """Return which of the notebooks were run at which seeds, and with more threads, in words."""
     made: dict[str, set[tuple[int, int]]] = {}
     for run in record.runs:
-        made.setdefault(run["notebook"], set()).add((run["seed"], run["threads"]))
-    whole = len({frozenset(runs) for runs in made.values()}) == 1
-    return "each notebook was" if whole else "the notebooks were, though not yet all of them,"
+        made.setdefault(run["notebook"], set()).add((run["threads"], run["seed"]))
+    plain = Counter(tuple(sorted(s for t, s in runs if t == 1)) for runs in made.values())
+    at = [f"{number} at {listed(seeds)}" for seeds, number in plain.most_common() if seeds]
+    number = f"{len(made)} notebook{'s were' if len(made) > 1 else ' was'} run"
+    one = f" at {listed(next(iter(plain)))}" if len(plain) == 1 else f": {', '.join(at)}"
+    whole = "all " if len(made) > 1 and pages <= made.keys() else ""
+    return whole + number + one + with_threads(made.values())
+
+
+def with_threads(made: Collection[set[tuple[int, int]]]) -> str:
+    """Return the words for the runs with more threads, and for how many notebooks have them."""
+    count = Counter(place for runs in made for place in runs if place[0] != 1)
+    return "".join(
+        f"{' and' if number == len(made) else f', {number} of them also'} {place_of(seed, threads)}"
+        for (threads, seed), number in sorted(count.items())
+    )
 
 
 def in_order(record: Record, key: str) -> list[str]:
@@ -139,14 +162,6 @@ def in_order(record: Record, key: str) -> list[str]:
 def ends(days: Sequence[str]) -> list[str]:
     """Return the first and the last day, or the one that there is."""
     return list(dict.fromkeys([days[0], days[-1]]))
-
-
-def runs_of(results: Iterable[Result]) -> str:
-    """Return the seeds and threads of results in words."""
-    asked = sorted({(result.threads, result.seed) for result in results})
-    seeds = [seed for threads, seed in asked if threads == 1]
-    more = [place_of(seed, threads) for threads, seed in asked if threads != 1]
-    return " and ".join([listed(seeds), *more])
 
 
 def listed(seeds: Sequence[int]) -> str:
@@ -163,7 +178,7 @@ def listed(seeds: Sequence[int]) -> str:
     return f"seeds {seeds[0]} to {seeds[-1]}" if gapless else f"seeds {', '.join(map(str, seeds))}"
 
 
-def outcome(swept: dict[str, Swept], tried: int) -> str:
+def outcome(swept: dict[str, Swept], rest: Sequence[str]) -> str:
     """Return how many claims a seed moves, and those that did not come out in every run."""
     moved = sum(one.stochastic for one in swept.values())
     failed = [name for name, one in swept.items() if one.failed]
@@ -171,8 +186,9 @@ def outcome(swept: dict[str, Swept], tried: int) -> str:
         f"Scores that depend on the seed: {moved} of {len(swept)}. Their rows show the range; the "
         "others are the same at every seed.\n"
     ]
-    if missing := tried - len(swept):
-        lines.append(f"Claims of this build that were not swept: {missing}.\n")
+    if rest:
+        links = ", ".join(f"[{name}](#ledger-{name.lower()})" for name in rest)
+        lines.append(f"Claims of this build that were not swept: {len(rest)} ({links}).\n")
     if not failed:
         return "".join([*lines, "Every swept claim came out as it says in every run.\n"])
     rows = [f"- [{name}](#ledger-{name.lower()}): {verdicts(swept[name])}.\n" for name in failed]

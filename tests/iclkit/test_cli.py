@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from iclkit import cli
+from iclkit.bench.runner import Manifest, Run
 from tests import toy
 
 PDF_NAME = "in-context-learning-reproduced.pdf"
@@ -96,6 +97,16 @@ def test_a_notebook_that_fails_at_paper_size_does_not_stop_the_others(call, tmp_
     assert done.stdout == "02_other\n"
     assert "iclkit: 01_toy, cell " in done.output
     assert "01_toy: failed; the others go on" in done.output
+
+
+def test_a_run_of_sources_edited_since_is_not_kept(call, tmp_path, monkeypatch):
+    place = toy.make(tmp_path)
+    made = Manifest("02_other", "an older key", "paper", 0, "abc", "today", 1, 1, "m", {})
+    monkeypatch.setattr(cli, "run_all", lambda *_: [Run(place / "out.ipynb", made, fresh=True)])
+    monkeypatch.setattr(cli, "keep", lambda *_: pytest.fail("it was kept"))
+    done = call("keep", "02_other", place=place)
+    assert done.exit_code == 1
+    assert "iclkit: 02_other: a source changed after it ran; take the edit back, or" in done.output
 
 
 def test_clean_deletes_what_was_built(call, tmp_path):

@@ -224,16 +224,79 @@ class TestFile:
         (place / "iclkit/data/claims.toml").write_text(toy.CLAIM.replace("TOY-1", "TOY-9"))
         assert drift.keep_record([trial(0)], place).claims == {}
 
-    def test_another_profile_replaces_all(self, place):
+    def test_another_profile_is_refused_unless_asked_for(self, place):
         drift.keep_record([trial(0), trial(0, notebook="02_other")], place)
-        record = drift.keep_record([trial(0, profile="quick")], place)
+        before, lines = (place / drift.PLACE).read_text(), []
+        words = "profile must be book, got quick: 2 runs of profile book are kept; add --no-keep"
+        with pytest.raises(ValueError, match=words):
+            drift.keep_record([trial(0, profile="quick")], place)
+        assert (place / drift.PLACE).read_text() == before
+        quick = [trial(0, profile="quick")]
+        record = drift.keep_record(quick, place, replacing=True, report=lines.append)
         assert {run["profile"] for run in record.runs} == {"quick"}
+        assert lines == [f"2 runs of profile book are dropped; {drift.UNDO}"]
+
+    @pytest.mark.parametrize(
+        ("new", "words"),
+        [
+            (trial(7), "drops 2 of its kept runs, no seed of theirs ran again with a result; add"),
+            (trial(0, measured=1.01), "drops 1 of its kept runs, their numbers or claims are"),
+        ],
+        ids=["no seed in common", "another number"],
+    )
+    def test_what_goes_is_told(self, place, new, words):
+        lines = []
+        drift.keep_record([trial(0), trial(1)], place, report=lines.append)
+        assert lines == []
+        drift.keep_record([new], place, report=lines.append)
+        assert len(lines) == 1
+        assert lines[0].startswith(f"01_toy: {words}")
+        assert lines[0].endswith("`git restore iclkit/data/drift.json` takes them back")
+
+    def test_what_goes_on_is_not_worth_a_line(self, place):
+        lines = []
+        drift.keep_record([trial(0), trial(1)], place)
+        drift.keep_record([trial(0), trial(2)], place, report=lines.append)
+        assert lines == []
+
+    def test_a_run_without_result_takes_no_place(self, place):
+        lines = []
+        before = drift.keep_record([trial(0), trial(1), trial(0, threads=2)], place)
+        ended = [trial(0, problem="time-out"), trial(0, threads=2, problem="killed")]
+        assert drift.keep_record(ended, place, report=lines.append) == before
+        assert lines == [
+            "01_toy at seed 0: time-out; the kept result stays",
+            "01_toy at seed 0 with 2 threads: killed; the kept result stays",
+        ]
+        record = drift.keep_record([trial(5, problem="time-out")], place)
+        assert record.claims == before.claims
+        assert [run["problem"] for run in record.runs] == ["", "", "time-out", ""]
+        assert [r["problem"] for r in drift.keep_record([trial(0), trial(5)], place).runs] == [
+            ""
+        ] * 4
 
     def test_none_is_none(self, place):
         assert drift.read_record(place) is None
 
     @pytest.mark.parametrize(
-        "text", ["", "{}", '{"profile": "book", "runs": 3, "claims": {}}', "[]"]
+        "text",
+        [
+            "",
+            "{}",
+            "[]",
+            '{"profile": "book", "runs": 3, "claims": {}}',
+            '{"profile": "book", "runs": [], "claims": []}',
+            '{"profile": "book", "runs": {"a": 1}, "claims": {}}',
+            '{"profile": "book", "runs": [{"notebook": "01_toy"}], "claims": {}}',
+            '{"profile": "book", "runs": ["x"], "claims": {}}',
+            '{"profile": "huge", "runs": [], "claims": {}}',
+            '{"profile": "book", "runs": [], "claims": {"A": 3}}',
+            '{"profile": "book", "runs": [], "claims": {"A": {"notebook": "n", "digest": "d"}}}',
+            '{"profile": "book", "runs": [], "claims": {"A": {"notebook": "n", "digest": "d", '
+            '"results": [["0", 1, "holds", 0.0, 1.0, ""]]}}}',
+            '{"profile": "book", "runs": [], "claims": {"A": {"notebook": "n", "digest": "d", '
+            '"results": [[0, 1, "holds", "0", 1.0, ""]]}}}',
+        ],
     )
     def test_damage_is_one_line(self, place, text):
         (place / drift.PLACE).write_text(text)

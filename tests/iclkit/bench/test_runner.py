@@ -12,7 +12,7 @@ from functools import partial
 import psutil
 import pytest
 
-from iclkit.bench import origin
+from iclkit.bench import origin, runner
 from iclkit.bench.runner import Budget, RunError, Task, run_notebooks
 from tests import toy
 
@@ -245,6 +245,47 @@ def test_a_sweep_goes_on_where_a_killed_run_stopped(killed_and_run_again):
     second, logged = killed_and_run_again(SWEEP)
     assert second.fresh
     assert logged.split() == [*"0123", *"345"]
+
+
+def test_a_run_that_goes_on_tells_of_all_its_time_and_memory(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("TOY_LOG", str(tmp_path / "log"))
+    toy.write(place, "02_other", SWEEP)
+    with pytest.raises(RunError, match="02_other"):
+        run(place, "02_other")
+    (noted,) = (place / "_build/store").glob("*/spent.json")
+    seconds, peak = json.loads(noted.read_text())
+    assert seconds > 0.5
+    assert peak > 20
+    noted.write_text("[1000.0, 2500.0]")
+    (tmp_path / "mended").touch()
+    (second,), lines = run(place, "02_other")
+    assert second.manifest.seconds > 1000.5
+    assert second.manifest.peak_memory_mb == 2500
+    assert any("02_other: slow, 100" in line for line in lines)
+    assert "02_other: large, 2.5 GB where 1.5 GB are stated" in lines
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", "[null, 1]"])
+def test_a_damaged_note_of_what_was_spent_counts_as_none(tmp_path, text):
+    note = tmp_path / "spent.json"
+    assert runner.spent_before(note) == (0, 0)
+    note.write_text(text)
+    assert runner.spent_before(note) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("edit", "end"), [("EDITED = 1", "raise ValueError"), ("def (", "os.kill(os.getpid(), 9)")]
+)
+def test_checkpoints_of_sources_that_changed_are_removed(place, monkeypatch, tmp_path, edit, end):
+    monkeypatch.setenv("TOY_LOG", str(tmp_path / "log"))
+    (tmp_path / "mended").touch()
+    edited = f"with open({str(place / 'iclkit/rng.py')!r}, 'a') as file:\n"
+    edited += f"    file.write({edit + chr(10)!r})\n{end}"
+    toy.write(place, "02_other", {**SWEEP, "draw": f"{SWEEP['draw']}\n{edited}"})
+    with pytest.raises(RunError, match="02_other, cell 3"):
+        run(place, "02_other")
+    assert (tmp_path / "log").read_text().split() == [*"012345"]
+    assert not list((place / "_build/store").iterdir())
 
 
 class TestRequest:

@@ -1,13 +1,17 @@
 """A sweep over seeds goes past failures, keeps them, and runs nothing twice."""
 
+import json
 from collections import Counter
+from dataclasses import asdict
 
 import pytest
 from click.testing import CliRunner
 
 from iclkit import cli
 from iclkit.bench import drift, seeds
-from iclkit.bench.claims import load_claims
+from iclkit.bench.cache import Manifest, store_run
+from iclkit.bench.claims import Ledger, load_claims
+from iclkit.bench.records import CLAIM_MIME
 from iclkit.bench.runner import RunError, Task
 from iclkit.bench.seeds import sweep_seeds, trials_in
 from iclkit.bench.sources import cache_key, data_read
@@ -140,6 +144,7 @@ def test_the_command_keeps_the_record_and_ends_with_an_error(swept, monkeypatch)
     place, *_ = swept
     monkeypatch.chdir(place)
     monkeypatch.setattr(cli, "PACKAGE", place / "iclkit")
+    (place / drift.PLACE).unlink(missing_ok=True)
     options = ["--seed", "0", "--seed", "1", "--threads", "1", "--profile", "quick"]
     done = CliRunner().invoke(cli.main, ["drift", "01_toy", *options])
     assert done.exit_code == 1
@@ -163,6 +168,26 @@ def test_the_command_ends_well_when_all_came_out(swept, monkeypatch):
     assert last in done.output
 
 
+def test_the_command_refuses_to_lose_another_profile_before_it_runs(swept, monkeypatch):
+    place, found, _ = swept
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(cli, "PACKAGE", place / "iclkit")
+    claims = load_claims(place / "iclkit/data/claims.toml")
+    record = drift.as_text(drift.record_of([t for t in found if t.rows], claims))
+    (place / drift.PLACE).write_text(record.replace('"quick"', '"book"'))
+    before = (place / drift.PLACE).read_bytes()
+    monkeypatch.setattr(cli, "sweep_seeds", lambda *_, **__: pytest.fail("it ran"))
+    done = CliRunner().invoke(cli.main, ["drift", "01_toy", "--profile", "quick", "--seed", "0"])
+    assert done.exit_code == 1
+    assert done.output.startswith("iclkit: profile must be book, got quick: ")
+    assert done.output.endswith("add --no-keep to leave them, or --replace to drop them\n")
+    assert (place / drift.PLACE).read_bytes() == before
+    monkeypatch.setattr(cli, "sweep_seeds", lambda *_, **__: found)
+    again = ["drift", "--profile", "quick", "--seed", "0", "--replace"]
+    assert "runs of profile book are dropped" in CliRunner().invoke(cli.main, again).output
+    assert drift.read_record(place).profile == "quick"
+
+
 def test_a_notebook_that_cannot_begin_ends_the_sweep(tmp_path):
     place = toy.make(tmp_path)
     toy.write(place, "01_toy", toy.TOY | {"parameters": "seed = 0"})
@@ -183,6 +208,57 @@ def test_wrong_requests(tmp_path, monkeypatch, options, words):
     monkeypatch.setattr(Task, "run", lambda _: pytest.fail("nothing should run"))
     with pytest.raises(ValueError, match=words):
         sweep_seeds(["01_toy"], root=toy.make(tmp_path), **options)
+
+
+class TestCrash:
+    """A crash after a claim that fails says nothing of the claims after it."""
+
+    ENDED = RunError("01_toy, cell 6 (late): its process was killed\n  partial output: x")
+
+    @pytest.fixture
+    def turn(self, tmp_path):
+        place = toy.make(tmp_path)
+        claims = place / "iclkit/data/claims.toml"
+        claims.write_text(toy.CLAIM + toy.CLAIM.replace("TOY-1", "TOY-2"))
+        return seeds.Round(place, "quick", 1, 1, 1, str)
+
+    def left(self, turn, *names):
+        """Leave the partial copy of a run whose claims of these names fail; return its manifest."""
+        ledger = Ledger.load("01_toy", "quick", path=turn.root / "iclkit/data/claims.toml")
+        rows = [ledger.check(name, measured=3.0, expected=1.0) for name in names]
+        cells = [toy.cell(row.id, "1") for row in rows]
+        for cell, row in zip(cells, rows, strict=True):
+            data = {CLAIM_MIME: row.to_json()}
+            cell["outputs"] = [{"output_type": "display_data", "data": data}]
+        made = Manifest("01_toy", turn.key("01_toy"), "quick", 1, "a", "today", 1, 1, "m", {})
+        partial = turn.partial("01_toy")
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps({"cells": cells}))
+        partial.with_suffix(".json").write_text(json.dumps(asdict(made)))
+        return made
+
+    def test_it_is_a_problem_and_runs_again(self, turn):
+        made = self.left(turn, "TOY-1")
+        trial = turn.failure("01_toy", self.ENDED)
+        assert trial.problem == "01_toy, cell 6 (late): its process was killed"
+        assert trial.rows == ()
+        assert not (turn.root / "_build/drift").exists()
+        kept = turn.kept("01_toy", made.key)
+        kept.parent.mkdir()
+        store_run(turn.partial("01_toy"), made, kept)  # as sweeps once did
+        assert turn.failed_before("01_toy") is None
+
+    def test_with_a_row_for_every_claim_it_is_a_result(self, turn):
+        self.left(turn, "TOY-1", "TOY-2")
+        trial = turn.failure("01_toy", self.ENDED)
+        assert [row.verdict for row in trial.rows] == ["fails", "fails"]
+        assert trial.problem == ""
+        assert turn.failed_before("01_toy").rows == trial.rows
+
+    def test_a_copy_that_is_half_written_ends_no_sweep(self, turn):
+        self.left(turn, "TOY-1", "TOY-2")
+        turn.partial("01_toy").write_text('{"cells": [')
+        assert turn.failure("01_toy", self.ENDED).problem.endswith("its process was killed")
 
 
 class TestKey:

@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 
-from iclkit.bench.kept import KeptRun
+from iclkit.bench.archive import KeptRun
 from iclkit.site import health
 from tests.toy_page import ENTRIES, FRONT, MADE, PAGE
 
@@ -21,7 +21,8 @@ def test_sums():
     text = health.health_page(PAGES, ENTRIES, [])
     assert "all 2 ran to the end" in text
     assert "2 of 5 hold" in text
-    assert "**Time** 14 min" in text
+    assert "**Time** 14 min, summed; notebooks may run side by side\n" in text
+    assert " alone" not in text, "two may run at once"
     assert "**Memory** 1.0 GB at the most" in text
     assert "2026-01-02 to 2026-01-05" in text
 
@@ -55,14 +56,25 @@ def test_kept_runs_have_a_table_of_their_own():
     rows = tuple(entry.row for entry in ENTRIES if entry.row)
     page = replace(PAGE, place="https://x.org/a")
     text = health.kept_table([page, OTHER], [KeptRun(made, rows)])
-    assert (
-        "| 3 | 100 min | 2.0 GB | \u2713 2, \u2260 1 | 2026-01-01 [`abc`](https://x.org/a/commit/abc)"
-        in text
-    )
+    commit = "[`abc`](https://x.org/a/commit/abc)"
+    assert f"| 3 | \u2713 2, \u2260 1 | 100 min | 2.0 GB | 2026-01-01 {commit} |\n" in text
+    assert text.count("All on m.") == 1
+    assert "Machine" not in text
     assert text.endswith(
         "\nWithout such a run: {doc}`5 Other </notebooks/05_other>`; {doc}`running` says why.\n"
     )
     assert "Without" not in health.kept_table([page], [KeptRun(made, rows)])
+
+
+def test_kept_runs_of_several_machines_and_of_older_sources_say_so():
+    made = {"notebook": "04_name", "seed": 3, "seconds": 1.0, "peak_memory_mb": 1}
+    made |= {"date": "2026-01-01", "commit": "abc", "machine": "m"}
+    since = "the sources have changed since"
+    runs = [KeptRun(made, (), since), KeptRun(made | {"machine": "another"}, ())]
+    text = health.kept_table(PAGES, runs)
+    assert f"2026-01-01 `abc`; {since} | m |\n" in text
+    assert "2026-01-01 `abc` | another |\n" in text
+    assert "All on" not in text
 
 
 def test_facts_for_programs():

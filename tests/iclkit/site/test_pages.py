@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from iclkit.bench.archive import KeptRun
 from iclkit.bench.claims import Claim, Entry, Ledger, Row
-from iclkit.bench.kept import KeptRun
 from iclkit.site import pages
 
 NUMBERS = {"score": 0.0, "limit": 1.0, "resolution": 0.1, "comparisons": 1}
@@ -100,6 +100,8 @@ def test_paper_size_stands_beside_its_claim(monkeypatch):
     page = pages.ledger_page({}, [KeptRun(made, (ENTRIES[1].row,))])
     assert page.count("*At paper size.* Holds: measured 1") == 1
     assert "(seed 3, commit `abc`, today, m)" in page
+    since = KeptRun(made, (ENTRIES[1].row,), "the sources have changed since")
+    assert "today, m; the sources have changed since)." in pages.ledger_page({}, [since])
 
 
 def test_each_claim_has_one_target_for_links(page):

@@ -40,7 +40,8 @@ BAD = record(1.0, 1.02, 1.5, more=[trial(0, 1.3, threads=2)])
 class TestLine:
     def test_spread_and_count(self):
         assert seeds_line(ENTRY, GOOD) == (
-            "*At 3 seeds.* Holds in all 4 runs; score 0 to 0.05 relative, median 0.02, limit 0.1."
+            "*At 3 seeds.* Holds in all 3 runs and in 1 with 2 threads; score 0 to 0.05 relative, "
+            "median 0.02, limit 0.1."
         )
 
     def test_a_failure_stands_first_and_in_bold(self):
@@ -82,7 +83,8 @@ class TestLine:
 class TestPart:
     def test_how_it_was_made(self):
         text = seeds_part([ENTRY, CALM], GOOD)
-        assert "run at seeds 0 to 2 and at seed 0 with 2 threads, with profile `book`" in text
+        words = "1 notebook was run at seeds 0 to 2 and at seed 0 with 2 threads, with profile"
+        assert f"So {words} `book`" in text
         assert "(commit `abc`; 2026-01-01 to 2026-01-03; 2 cores)" in text
         assert "Scores that depend on the seed: 1 of 2." in text
 
@@ -97,9 +99,9 @@ class TestPart:
         assert "T-2" not in text
         assert "came out as it says in every run" not in text
 
-    def test_what_was_not_swept_is_counted(self):
+    def test_what_was_not_swept_is_counted_and_named(self):
         text = seeds_part([ENTRY, Entry(replace(STEADY, text="Two."), CALM.row)], GOOD)
-        assert "Claims of this build that were not swept: 1." in text
+        assert "Claims of this build that were not swept: 1 ([T-2](#ledger-t-2))." in text
 
     @pytest.mark.parametrize("swept", [None, record(1.0)])
     def test_no_sweep(self, swept):
@@ -118,12 +120,34 @@ def test_the_book_shows_a_sweep_of_today_s_numbers_only(tmp_path):
     assert list(book.swept(tmp_path, {"01_toy": [other, CALM.row]}, runs).claims) == ["T-2"]
 
 
-def test_runs_that_are_missing_are_said():
-    whole = record(0.1, 0.2)
-    first, *_ = whole.runs
-    other = [first | {"notebook": "another"}]
-    assert notebooks(whole) == "each notebook was"
-    assert "not yet all" in notebooks(replace(whole, runs=(*whole.runs, *other)))
+def runs_of(name, *places):
+    return [{"notebook": name, "seed": seed, "threads": threads} for seed, threads in places]
+
+
+class TestNotebooks:
+    """Which notebooks were run at which seeds is counted, not hinted at."""
+
+    SEEDS = ((0, 1), (1, 1), (2, 1))
+
+    def words(self, *runs, pages=("a", "b")):
+        record = drift.Record("book", tuple(run for some in runs for run in some), {})
+        return notebooks(record, set(pages))
+
+    def test_all_alike(self):
+        runs = [runs_of(name, *self.SEEDS, (0, 2)) for name in "ab"]
+        where = "at seeds 0 to 2 and at seed 0 with 2 threads"
+        assert self.words(*runs) == f"all 2 notebooks were run {where}"
+        assert self.words(*runs, pages="abc") == f"2 notebooks were run {where}", "c is missing"
+
+    def test_some_with_more_threads(self):
+        runs = [runs_of("a", *self.SEEDS, (0, 2)), runs_of("b", *self.SEEDS)]
+        where = "at seeds 0 to 2, 1 of them also at seed 0 with 2 threads"
+        assert self.words(*runs) == f"all 2 notebooks were run {where}"
+
+    def test_other_seeds_for_some(self):
+        runs = [runs_of("a", *self.SEEDS), runs_of("b", *self.SEEDS), runs_of("c", (0, 1), (4, 1))]
+        where = "2 at seeds 0 to 2, 1 at seeds 0, 4"
+        assert self.words(*runs) == f"all 3 notebooks were run: {where}"
 
 
 def test_seeds_in_words():
