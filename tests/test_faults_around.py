@@ -327,6 +327,7 @@ def repository(tmp_path):
     """A repository of its own: the tests may run in a copy without history."""
     git(tmp_path, "init", "-q")
     (tmp_path / "pyproject.toml").touch()
+    (tmp_path / ".gitignore").write_text("__pycache__\n")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-q", "-m", "x")
     return tmp_path
@@ -338,6 +339,25 @@ def git(place, *words):
 
 
 class TestCommit:
+    @pytest.mark.parametrize(
+        ("path", "edited"),
+        [
+            ("iclkit/untracked.py", True),
+            ("iclkit/data/more.csv", True),
+            ("notebooks/05_new.ipynb", True),
+            ("constraints.txt", True),
+            ("iclkit/data/paper/01_toy/run.json", False),
+            (origin.RECORD, False),
+            ("iclkit/__pycache__/a.pyc", False),
+            ("notes.txt", False),
+        ],
+    )
+    def test_a_file_that_git_does_not_know(self, repository, path, edited):
+        file = repository / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("new")
+        assert origin.commit(repository).endswith("+changes") is edited
+
     def test_no_git(self, repository, monkeypatch):
         assert len(origin.commit(repository)) == 10
         monkeypatch.setenv("PATH", NOWHERE)

@@ -22,13 +22,13 @@ from iclkit.bench.claims import Claim, LedgerError, Row, collect, load_claims
 from iclkit.bench.drift import digest_of
 from iclkit.bench.kept import PROFILE, kept_folders
 from iclkit.bench.records import FIGURE_MIME
+from iclkit.bench.runner import own_cells
 from iclkit.bench.sources import computing_digest
 
 __all__ = ["KeptRun", "keep", "kept_runs"]
 
 EDITED = "the sources have changed since"
 UNKNOWN = "whether the sources have changed since cannot be told with Python {}"
-INJECTED = "injected-parameters"  # papermill's tag
 REPLICATES = "n"  # the column that `summarize` adds: rows without it are formulas or citations
 
 
@@ -91,7 +91,7 @@ def keep(manifest: Mapping[str, Any], executed: Mapping[str, Any], root: Path) -
     own = {row.id for row in rows}
     record = {
         "manifest": dict(manifest),
-        "sources": computing_digest(_without_injected(executed), root),
+        "sources": computing_digest({"cells": own_cells(executed)}, root),
         "digests": {c.id: digest_of(c, PROFILE) for c in load_claims() if c.id in own},
         "rows": [row.to_json() for row in rows],
     }
@@ -126,12 +126,6 @@ def _since(made: Mapping[str, Any], then: str) -> str:
     then_python, python = made["versions"].get("python", ""), platform.python_version()
     same = then_python.split(".")[:2] == python.split(".")[:2]
     return EDITED if same or not now else UNKNOWN.format(python)
-
-
-def _without_injected(executed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an executed notebook without the cell of parameters that papermill put in."""
-    cells = executed["cells"]
-    return {"cells": [c for c in cells if INJECTED not in c["metadata"].get("tags", [])]}
 
 
 def _swap(new: Path, place: Path) -> None:

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -53,6 +53,7 @@ __all__ = [
     "RunError",
     "is_current",
     "notebook_names",
+    "own_cells",
     "run_notebooks",
 ]
 
@@ -624,7 +625,7 @@ def skipped_in(name: str, executed: dict[str, Any]) -> str | None:
     return None
 
 
-def own_cells(executed: dict[str, Any]) -> list[dict[str, Any]]:
+def own_cells(executed: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the cells of an executed notebook without those that papermill put in."""
     return [c for c in executed["cells"] if not ADDED & set(c["metadata"].get("tags", []))]
 

@@ -262,7 +262,8 @@ def test_a_client_that_lost_its_scheduler_is_one_line():
 
 def test_the_library_is_asked_for_where_it_is_missing(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "distributed", None)
-    with pytest.raises(SweepError, match="needs distributed; in the repository.s folder: python -m pip install"):
+    remedy = "needs distributed; in the repository's folder: python -m pip install"
+    with pytest.raises(SweepError, match=re.escape(remedy)):
         sweep(linear, grid(d=3), seed=0, cluster="tcp://127.0.0.1:1")
 
 
