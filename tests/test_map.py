@@ -91,8 +91,9 @@ def test_one_step_and_bayes_are_two_filters(rng):
 def test_second_steps_differ(rng):
     """Twice a step on a loss that is linear in the weights is one step of twice the size."""
     x, y, query = prompt(rng)
-    twice = dk.step_weights(x.T, query[:, None], [2], rate=0.1)[0, :, 0] @ y
-    assert abs(twice / (2 * 0.1 * (y @ (x @ query))) - 1) > 0.01
+    rate = 0.5 / np.linalg.norm(x @ x.T, 2)  # half the largest stable step
+    twice = dk.step_weights(x.T, query[:, None], [2], rate=rate)[0, :, 0] @ y
+    assert abs(twice / (2 * rate * (y @ (x @ query))) - 1) > 0.01
 
 
 # ------------------------------------------------------------------ the best matrix

@@ -314,7 +314,7 @@ def merged(old: Record | None, new: Record) -> Record:
         return new
     gone = dropped(old, new)
     stay = [run for run in old.runs if run["notebook"] not in gone]
-    vain = {place_of(run) for run in in_vain(old, new)}
+    vain = {place_of(run) for run in in_vain(old, new, gone)}
     runs = [run for run in new.runs if place_of(run) not in vain]
     anew = {place_of(run) for run in runs}
     stay = [run for run in stay if place_of(run) not in anew]
@@ -346,9 +346,8 @@ def sound_runs(record: Record, notebook: str) -> list[Mapping[str, Any]]:
     return [run for run in record.runs if run["notebook"] == notebook and not run["problem"]]
 
 
-def in_vain(old: Record, new: Record) -> list[Mapping[str, Any]]:
+def in_vain(old: Record, new: Record, gone: Container[str]) -> list[Mapping[str, Any]]:
     """Return the new runs without a result in the place of old ones that have one and stay."""
-    gone = dropped(old, new)
     sound = {place_of(r) for r in old.runs if not r["problem"] and r["notebook"] not in gone}
     return [run for run in new.runs if run["problem"] and place_of(run) in sound]
 
@@ -360,12 +359,15 @@ def losses(old: Record | None, new: Record) -> list[str]:
     if old.profile != new.profile:
         return [f"{len(old.runs)} runs of profile {old.profile} are dropped; {UNDO}"]
     anew = {place_of(run) for run in new.runs}
+    gone = dropped(old, new)
     lines = []
-    for notebook, why in dropped(old, new).items():
+    for notebook, why in gone.items():
         lost = [run for run in sound_runs(old, notebook) if place_of(run) not in anew]
         if lost:
             lines.append(f"{notebook}: drops {len(lost)} of its kept runs, {why}; {UNDO}")
-    stay = [f"{told(run)}: {run['problem']}; the kept result stays" for run in in_vain(old, new)]
+    stay = [
+        f"{told(run)}: {run['problem']}; the kept result stays" for run in in_vain(old, new, gone)
+    ]
     return [*lines, *stay]
 
 
