@@ -51,6 +51,9 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure")
     parser.add_argument("--keep", action="store_true", help=f"store the record as {KEPT.name}")
     parser.add_argument("--against", type=Path, metavar="FILE", help="record to compare with")
+    parser.add_argument(
+        "--accept", action="store_true", help="keep a record with a ratio that fell"
+    )
     found = parser.parse_args(arguments)
     if found.quick and (found.keep or found.against):
         parser.error("--keep and --against need the full sizes, got --quick")
@@ -58,6 +61,10 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
         parser.error(f"--keep needs all parts, got --parts {' '.join(found.parts)}")
     if found.against and "ratios" not in found.parts:
         parser.error(f"--against needs the ratios, got --parts {' '.join(found.parts)}")
+    if found.accept and not found.keep:
+        parser.error("--accept is for --keep")
+    if found.keep and not found.against and KEPT.exists():
+        found.against = KEPT  # else many small losses would pass, one record after the other
     return found
 
 
@@ -76,10 +83,12 @@ def run(asked: argparse.Namespace) -> int:
     done.seconds = time.perf_counter() - start
     content = done.content()
     record.write(asked.output, content)
+    complaints = guard.complaints(done.rows, base, threads)
+    code = summed_up(done, complaints, guard.unguarded(done.rows, base), asked)
     if asked.keep:
-        record.refuse_to_keep(content, done.rows)
+        record.refuse_to_keep(content, done.rows, [] if asked.accept else complaints)
         record.write(KEPT, content)
-    return summed_up(done, guard.complaints(done.rows, base, threads), asked)
+    return 0 if asked.accept and all(row.ok for row in done.rows) else code
 
 
 def base_of(path: Path) -> guard.Values:
@@ -142,13 +151,15 @@ def printed(
     return done
 
 
-def summed_up(done: Record, complaints: list[str], asked: Any) -> int:
+def summed_up(done: Record, complaints: list[str], new: list[str], asked: Any) -> int:
     """Print what came out and return the exit code."""
     print(f"\nMeasured in {done.seconds:.0f} s; written to {asked.output}.")
     if done.share is not None and done.share < QUIET:
         print(f"The machine was busy: one thread got {done.share:.0%} of a processor.")
     for line in complaints:
         print(line)
+    if new:
+        print(f"Not in the record, so compared with nothing: {'; '.join(new)}.")
     return 0 if all(row.ok for row in done.rows) and not complaints else 1
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import NamedTuple
 
 from threadpoolctl import threadpool_limits
@@ -14,8 +14,8 @@ from threadpoolctl import threadpool_limits
 from benchmarks import blocks, dual, mixing, pretraining, trained
 from benchmarks.attention import profile_against_dense
 from benchmarks.devices import device_cases
-from benchmarks.rows import RATIO, Case, Compared, Row, side_by_side
-from benchmarks.sweeps import overhead
+from benchmarks.rows import EXPONENT, RATIO, Case, Compared, Row, side_by_side
+from benchmarks.sweeps import Remeasured, overhead
 from benchmarks.timing import Calls
 
 
@@ -249,11 +249,11 @@ def amounts(sizes: Sizes) -> Iterator[Amount]:
     label = f"theory, {sizes.n_points} points"
     yield Amount(label, lambda: theory().ours * 1e6, "us/point", 10.0)
     few, many = sizes.sweep
-    swept = cache(partial(overhead, sizes.sweep, store=True))
+    swept = Remeasured(partial(overhead, sizes.sweep, store=True))
     label = f"sweep of {many:,} cells, stored"
-    yield Amount(label, lambda: 1e3 * swept().per_cell, "ms per cell", 5.0)
+    yield Amount(label, lambda: 1e3 * swept("cost").per_cell, "ms per cell", 5.0)
     label = f"sweep, growth from {few:,} to {many:,} cells"
-    yield Amount(label, lambda: swept().exponent, "exponent", 1.1)
+    yield Amount(label, lambda: swept("growth").exponent, EXPONENT, 1.1)
     d = sizes.mixing[1]
     point = partial(mixing.full_point, d)
     yield Amount(f"MLP head, full point, d = {d}", point, "CPU s", 60.0)

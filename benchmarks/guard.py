@@ -53,6 +53,12 @@ def complaints(rows: Iterable[Row], base: Values, threads: Iterable[int]) -> lis
     return lines + [f"{labelled(*name)}: in the record, but no longer measured" for name in lost]
 
 
+def unguarded(rows: Iterable[Row], base: Values) -> list[str]:
+    """Return the ratios that a record does not have; without a record, none is missed."""
+    new = [row.name for row in rows if row.unit == RATIO and row.name not in base]
+    return [labelled(*name) for name in new] if base else []
+
+
 def told(row: Row, before: float) -> str:
     """Return what happened to a ratio."""
     change = f"{1 - row.value / before:.0%} less, at most {FALL:.0%} is allowed"

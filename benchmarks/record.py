@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -132,13 +132,15 @@ def values(content: dict[str, Any]) -> dict[tuple[str, int], float]:
     return {(str(row["case"]), int(row["threads"])): float(row["value"]) for row in rows}
 
 
-def refuse_to_keep(content: dict[str, Any], rows: Iterable[Row]) -> None:
+def refuse_to_keep(
+    content: dict[str, Any], rows: Iterable[Row], complaints: Sequence[str] = ()
+) -> None:
     """Raise RecordError unless a run is worth keeping.
 
     Raises
     ------
     RecordError
-        If it ran from sources that nobody can check out, or a row missed.
+        If it ran from sources that nobody can check out, a row missed, or a ratio fell.
     """
     found = content["commit"]
     if "+" in found or found == "unknown":
@@ -148,3 +150,6 @@ def refuse_to_keep(content: dict[str, Any], rows: Iterable[Row]) -> None:
     missed = [row.case for row in rows if not row.ok]
     if missed:
         raise RecordError(f"a kept record needs all rows to pass, missed: {'; '.join(missed)}")
+    if complaints:
+        remedy = "the old record stays; add --accept if the loss is meant"
+        raise RecordError(f"{'; '.join(complaints)}; {remedy}")

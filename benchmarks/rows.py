@@ -14,6 +14,7 @@ SIGMAS = 5.0  # largest deviation in standard errors of random answers that coun
 ATTEMPTS = 3  # how often a row is measured before it fails
 
 RATIO = "x"  # the unit of rows that compare with an obvious method
+EXPONENT = "exponent"  # the unit of a growth, fitted to the least times of all measurements so far
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,8 @@ def pooled(one: Row, other: Row) -> Row:
     this does not choose the better ratio.
     """
     ours, value, obvious = min(one.ours, other.ours), min(one.value, other.value), one.obvious
+    if one.unit == EXPONENT:
+        value = other.value  # the least of several fits would choose the better one
     if obvious is not None and other.obvious is not None:
         obvious = min(obvious, other.obvious)
         value = obvious / ours

@@ -20,6 +20,7 @@ from benchmarks.growth import fit, growth
 from benchmarks.kernels import in_d, in_n, kernels, small
 from benchmarks.limits import Rates, least_seconds, measured_rates, reached, triad
 from benchmarks.rows import ATTEMPTS, Row, pooled, sample_deviation, settled
+from benchmarks.sweeps import Overhead, Remeasured
 from benchmarks.timing import Timed, interleaved
 from benchmarks.work import Work
 from tests.tolerances import IDENTITY
@@ -190,6 +191,20 @@ def test_put_together_rows_keep_the_worst_disagreement_and_the_least_amount():
     assert pooled(amount, replace(amount, ours=1.0, value=1.0)).ok
 
 
+def test_an_exponent_is_that_of_all_times_so_far():
+    one = Row("growth", 1, 3.0, None, 1.4, rows.EXPONENT, target=1.1, side="below")
+    assert pooled(one, replace(one, value=1.5)).value == 1.5
+
+
+def test_rows_that_share_a_measurement_get_another_one_when_they_ask_again():
+    found = iter([Overhead((10, 100), (1.0, 90.0)), Overhead((10, 100), (2.0, 10.0))])
+    swept = Remeasured(lambda: next(found))
+    assert swept("cost").per_cell == 0.9
+    assert swept("growth").exponent == pytest.approx(np.log10(90))
+    assert swept("growth").exponent == pytest.approx(1.0), "the least seconds at each count"
+    assert swept("cost").seconds == (1.0, 10.0)
+
+
 # ------------------------------------------------------------------ comparisons
 
 
@@ -217,10 +232,11 @@ def test_a_wrong_risk_spoils_the_row(monkeypatch):
     assert blocks.gradient_against_differences(3, 1).difference > 0.1
 
 
-def test_a_wrong_error_of_features_spoils_the_row(monkeypatch):
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_a_wrong_error_of_features_spoils_the_row(monkeypatch, factor):
     assert dual.features_against_exact(64, 32, 1).sigmas < rows.SIGMAS
     right = dual.output_variance
-    monkeypatch.setattr(dual, "output_variance", lambda *a, **k: 9 * right(*a, **k))
+    monkeypatch.setattr(dual, "output_variance", lambda *a, **k: factor * right(*a, **k))
     assert dual.features_against_exact(64, 32, 1).sigmas > rows.SIGMAS
 
 
@@ -482,10 +498,48 @@ def test_a_missed_row_is_not_kept(content):
         )
 
 
+@pytest.fixture
+def run_once(monkeypatch, tmp_path, content):
+    """Benchmarks of one row whose kept record has ten times its ratio."""
+    kept = tmp_path / "last.json"
+    better = [row | {"value": 10 * row["value"]} for row in content["rows"]]
+    kept.write_text(json.dumps(content | {"rows": better}))
+    monkeypatch.setattr(command, "KEPT", kept)
+    monkeypatch.setattr(command, "all_cases", lambda *_: [lambda: ROW])
+    monkeypatch.setattr(command, "measure_kernels", lambda *_: None)
+    monkeypatch.setattr(command.guard, "comparable", lambda _: True)
+    monkeypatch.setattr(record.Record, "content", lambda _: content | {"commit": "abc"})
+    return lambda *words: command.main([*words, "--output", str(tmp_path / "out.json")]), kept
+
+
+def test_a_ratio_that_fell_is_kept_only_if_that_is_meant(run_once, content, capsys):
+    """Else many small losses would pass, one record after the other."""
+    run, kept = run_once
+    before = kept.read_text()
+    assert run("--keep") == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "the ratio fell from 100 to 10" in said
+    assert "the old record stays; add --accept" in said
+    assert kept.read_text() == before
+    assert run("--keep", "--accept") == 0
+    assert json.loads(kept.read_text())["rows"] == content["rows"]
+
+
+def test_a_ratio_without_a_record_is_named(run_once, content, capsys):
+    run, kept = run_once
+    kept.write_text(json.dumps(content | {"rows": [content["rows"][0] | {"case": "other"}]}))
+    assert run("--against", str(kept)) == 1
+    said = capsys.readouterr().out
+    assert f"Not in the record, so compared with nothing: {ROW.case}." in said
+    assert "other: in the record, but no longer measured" in said
+
+
 @pytest.mark.parametrize(
     "options",
     [
         ["--quick", "--keep"],
+        ["--accept"],
         ["--keep", "--parts", "ratios"],
         ["--quick", "--against", "x"],
         ["--against", "x", "--parts", "growth"],

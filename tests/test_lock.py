@@ -71,7 +71,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setattr(
         lock, "compiled", lambda _, kept, *__: asked.append(kept) or [cuda, SIX, TORCH]
     )
-    monkeypatch.setattr(lock, "hashes_taken", lambda *_: [])
+    monkeypatch.setattr(lock, "hashes_taken", lambda *_: ["sha256:cpu"])
     monkeypatch.setattr(lock, "environment_yml", lambda _: "")
     return asked
 
@@ -104,7 +104,19 @@ def test_builds_that_nobody_offers_are_told(place, capsys):
     lock.cpu_builds(TORCH)
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "6 builds of torch==2.13.0+cpu are offered by no index here" in said
+    assert "5 builds of torch==2.13.0+cpu are offered by no index here" in said
+
+
+def test_a_build_without_any_hash_is_not_locked(place, monkeypatch):
+    """pip would refuse it, and only at somebody's next set-up."""
+    lock.main([])
+    before = {path: path.read_bytes() for path in lock.LOCK.parent.rglob("*") if path.is_file()}
+    newer = TORCH._replace(line="torch==2.14.0")
+    monkeypatch.setattr(lock, "compiled", lambda *_: [SIX, newer])
+    monkeypatch.setattr(lock, "hashes_taken", lambda *_: [])
+    with pytest.raises(SystemExit, match=r"no index here offers torch==2\.14\.0\+cpu"):
+        lock.main([])
+    assert all(path.read_bytes() == content for path, content in before.items())
 
 
 def test_what_cannot_be_resolved_is_one_line(tmp_path):

@@ -98,6 +98,21 @@ class TestTag:
             "released: no tag v* before this commit, so there is no release to try\n"
         )
 
+    def test_a_folder_without_git_is_a_failure(self, tmp_path, monkeypatch):
+        done = call(monkeypatch, tmp_path)
+        assert done.exit_code == 1
+        assert done.output.startswith("released: git cannot be asked for the releases in ")
+
+    def test_a_clone_without_history_is_a_failure(self, place, tmp_path, monkeypatch):
+        shallow = tmp_path / "shallow"
+        git(tmp_path, "clone", "-q", "--depth", "1", place.as_uri(), str(shallow))
+        done = call(monkeypatch, shallow)
+        assert done.exit_code == 1
+        assert done.output == (
+            "released: this clone has no history to look for releases; "
+            "git fetch --unshallow --tags\n"
+        )
+
     def test_an_unknown_tag_is_one_line(self, place, monkeypatch):
         done = call(monkeypatch, place, "v7")
         assert done.exit_code == 1

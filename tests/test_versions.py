@@ -34,17 +34,18 @@ def test_what_is_resolved(kind, world, monkeypatch):
     assert f"torch=={pinned['torch']}" in said["text"].splitlines()
 
 
-def test_newest_python_that_starts(tmp_path, monkeypatch):
+def test_oldest_and_newest_python_that_starts(tmp_path, monkeypatch):
     for name, code in (("python3.13", 127), ("python3.12", 0), ("python3.11", 0)):
         (tmp_path / name).write_text(f"#!/bin/sh\nexit {code}\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=None)
-    assert versions.newest_python() == str(tmp_path / "python3.12")
+    assert versions.python_for("highest") == str(tmp_path / "python3.12")
+    assert versions.python_for("lowest") == str(tmp_path / "python3.11")
 
 
 def test_no_other_python_means_this_one(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert versions.newest_python() == sys.executable
+    assert {versions.python_for(kind) for kind in versions.FLAGS} == {sys.executable}
 
 
 def test_a_program_that_fails_is_one_line():

@@ -49,5 +49,12 @@ def test_every_night_asks_for_advisories_and_other_versions():
     assert "python3 run.py versions" in nightly
 
 
+def test_pushes_are_tested_with_the_releases_before_them():
+    """Without them, a public name that vanished would not be missed."""
+    for _, job in jobs(ROOT / ".github" / "workflows" / "check.yml"):
+        (checkout,) = [s for s in job["steps"] if s.get("uses", "").startswith("actions/checkout@")]
+        assert checkout["with"]["fetch-depth"] == 0
+
+
 def test_there_is_a_way_to_report_a_hole():
     assert "Report a vulnerability" in (ROOT / "SECURITY.md").read_text(encoding="utf-8")

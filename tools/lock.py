@@ -171,6 +171,11 @@ def cpu_builds(torch: Pin) -> Pin:
     hashes = {each for pin in known if pin.line == line for each in pin.hashes}
     for python, machine in product(PYTHONS, MACHINES):
         hashes.update(hashes_taken(line, python, machine))
+    if not hashes:
+        raise SystemExit(
+            f"run.py lock: no index here offers {line}, so its hash is unknown; nothing was "
+            "written. Name PyTorch's CPU index to pip, or keep the old torch with --keep"
+        )
     lacking = len(PYTHONS) * len(MACHINES) - len(hashes)
     if lacking > 0:
         sys.stderr.write(f"run.py lock: {lacking} builds of {line} are offered by no index here\n")

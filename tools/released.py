@@ -36,7 +36,11 @@ RENAMED = re.compile(r"^.*RenamedWarning: (iclkit\.[\w.]+ is now [\w.]+; .*)\n( 
 @click.option("--profile", type=click.Choice(claims.PROFILES), default="quick", show_default=True)
 def main(tag: str | None, profile: str) -> None:
     """Run the notebooks of the release TAG, else of the last one, with the library of today."""
-    tag = tag or last_release(ROOT)
+    try:
+        tag = tag or last_release(ROOT)
+    except ValueError as error:
+        click.echo(f"released: {error}", err=True)
+        sys.exit(1)
     if tag is None:
         click.echo("released: no tag v* before this commit, so there is no release to try")
         return
@@ -51,8 +55,20 @@ def main(tag: str | None, profile: str) -> None:
 
 
 def last_release(root: Path) -> str | None:
-    """Return the tag of the newest version among the ancestors of HEAD, or None."""
-    listed = git(root, "tag", "--merged", "HEAD", "--list", "v*") or b""
+    """Return the tag of the newest version among the ancestors of HEAD, or None.
+
+    Raises
+    ------
+    ValueError
+        If git cannot tell: it is missing, this is no clone, or one without its history.
+    """
+    listed = git(root, "tag", "--merged", "HEAD", "--list", "v*")
+    if listed is None:
+        raise ValueError(f"git cannot be asked for the releases in {root}; clone it with git")
+    if (git(root, "rev-parse", "--is-shallow-repository") or b"").strip() == b"true":
+        raise ValueError(
+            "this clone has no history to look for releases; git fetch --unshallow --tags"
+        )
     found = {version_of(tag): tag for tag in listed.decode().split()}
     found.pop(None, None)
     return found[max(found)] if found else None

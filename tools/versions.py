@@ -3,6 +3,8 @@
     python3 run.py versions lowest     the oldest Python that we support, the floors as they stand
     python3 run.py versions highest    the newest Python at hand, the newest of everything
 
+Where that Python is not at hand, it is the one of `.venv`.
+
 The environment is made in _build; `.venv` and the lock stay as they are. Tools of the tests and
 torch, whose builds have gigabytes, keep the versions of the lock. Tests of the book, of the pages
 and of the classroom need programs with pins of their own and do not run here.
@@ -49,17 +51,17 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="run.py versions", description="Test other versions.")
     parser.add_argument("kind", choices=FLAGS)
     kind = parser.parse_args(argv).kind
-    python = newest_python() if kind == "highest" else sys.executable
-    world = World(kind, python, lock.ROOT / "_build" / f"env-{kind}")
+    world = World(kind, python_for(kind), lock.ROOT / "_build" / f"env-{kind}")
     make(world)
     code, last = tested(world)
     sys.stdout.write(f"{kind} versions, {spoken_version(world)}: {last}\n")
     return code
 
 
-def newest_python() -> str:
-    """Return the newest Python that this project allows and this machine has."""
-    names = [f"python{version}" for version in reversed(lock.PYTHONS)]
+def python_for(kind: str) -> str:
+    """Return the oldest or the newest Python that this project allows, if this machine has it."""
+    wanted = lock.PYTHONS[:1] if kind == "lowest" else reversed(lock.PYTHONS)
+    names = [f"python{version}" for version in wanted]
     paths = [path for path in map(shutil.which, names) if path and works(path)]
     return paths[0] if paths else sys.executable
 

@@ -40,7 +40,7 @@ def seeds_line(entry: Entry, record: Record | None) -> str | None:
 
 def told(swept: Swept, record: Record) -> str:
     """Return how often a claim came out, where it did not, and the spread of its score."""
-    parts = [verdicts(swept), *gone(lost(swept, record))]
+    parts = [verdicts(swept), *gone(lost(swept, record)), *unmeasured(swept, record)]
     return "; ".join(part for part in [*parts, spread(swept)] if part) + "."
 
 
@@ -87,6 +87,14 @@ def gone(places: Iterable[tuple[int, int]]) -> list[str]:
     return [f"no result {place_of(*place)}" for place in places]
 
 
+def unmeasured(swept: Swept, record: Record) -> list[str]:
+    """Return the words for runs of the notebook from before it measured the claim."""
+    runs = [run for run in record.runs if run["notebook"] == swept.notebook and not run["problem"]]
+    tried = {(result.seed, result.threads) for result in swept.tried}
+    places = [(run["seed"], run["threads"]) for run in runs]
+    return [f"not measured {place_of(*place)}" for place in places if place not in tried]
+
+
 def place_of(seed: int, threads: int) -> str:
     """Return seed and threads in words."""
     return f"at seed {seed}" + ("" if threads == 1 else f" with {threads} threads")
@@ -129,6 +137,8 @@ def how(record: Record, pages: set[str]) -> str:
         "A verdict at one seed may be luck, and one with one thread may hang on the order of a "
         f"sum.\nSo {notebooks(record, pages)}, with profile `{record.profile}` "
         f"({made}; {'; '.join(machines)}).\n"
+        "Cells of a sweep compute with one thread, however many are allowed, so that their numbers "
+        "cannot\ndepend on it.\n"
     )
 
 

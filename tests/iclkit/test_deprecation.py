@@ -103,7 +103,10 @@ class TestPublicNames:
                 assert hasattr(import_module(place), last), name
 
     def test_no_name_of_the_last_release_vanished(self, root):
-        tag = released.last_release(root)
+        try:
+            tag = released.last_release(root)
+        except ValueError as error:  # a copy without history; the workflow has it
+            pytest.skip(str(error))
         if tag is None:
             pytest.skip("there is no release yet")
         before = released.sources_at(root, tag)

@@ -325,3 +325,7 @@ def test_the_record_of_the_book_can_be_read(root):
         pytest.skip("no sweep is kept")
     assert json.loads((root / drift.PLACE).read_text())["profile"] == record.profile
     assert {one.notebook for one in record.claims.values()} <= {r["notebook"] for r in record.runs}
+    for name, one in record.claims.items():
+        seeds = {result.seed for result in one.results if result.threads == 1}
+        assert len(seeds) >= 5, name
+        assert any(result.threads > 1 for result in one.results), name

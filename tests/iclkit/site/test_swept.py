@@ -63,6 +63,12 @@ class TestLine:
         lost = record(1.0, 1.0, more=[trial(2, 0.0, problem="time-out")])
         assert "no result at seed 2" in seeds_line(CALM, lost)
 
+    def test_a_run_from_before_the_claim_is_told(self):
+        known = record(1.0, 1.05)
+        early = dict(known.runs[0]) | {"threads": 2}
+        line = seeds_line(ENTRY, replace(known, runs=(*known.runs, early)))
+        assert "Holds in all 2 runs; not measured at seed 0 with 2 threads; score" in line
+
     def test_a_range_that_rounding_hides(self):
         line = seeds_line(ENTRY, record(1.05, 1.05 + 1e-9))
         assert line.endswith("score 0.05 relative to three digits, limit 0.1.")
