@@ -18,7 +18,7 @@ from tqdm import tqdm
 from iclkit import __version__
 from iclkit.bench.alone import BusyError, alone
 from iclkit.bench.archive import keep
-from iclkit.bench.claims import PROFILES, LedgerError, collect, load_claims
+from iclkit.bench.claims import PROFILES, LedgerError, load_claims
 from iclkit.bench.drift import keep_record, record_of, refuse_profile, report_lines
 from iclkit.bench.kept import PROFILE
 from iclkit.bench.runner import (
@@ -38,7 +38,7 @@ from iclkit.classroom.release import hand_out
 from iclkit.classroom.reports import grade_folder, level
 from iclkit.classroom.sandbox import Isolation
 from iclkit.classroom.source import assignments as assignments_of
-from iclkit.site.book import BuildError, build_book
+from iclkit.site.book import BuildError, build_book, rows_of
 from iclkit.site.downloads import PDF, wheel
 from iclkit.site.history import address
 from iclkit.site.links import external_problems
@@ -268,8 +268,7 @@ def ledger(**options: Any) -> None:
     """Print every claim with its verdict, running notebooks that are not up to date."""
     with building() as root:
         runs = {run.manifest.notebook: run for run in run_all((), root, options)}
-        profile = options["profile"]
-        rows = {n: collect(n, read_notebook(r.path), profile=profile) for n, r in runs.items()}
+        rows = {name: rows_of(run) for name, run in runs.items()}
     click.echo(ledger_text(rows))
 
 
@@ -281,7 +280,8 @@ def ledger(**options: Any) -> None:
 def keep_results(names: tuple[str, ...], **options: Any) -> None:
     """Run notebooks at paper size and keep their results.
 
-    A notebook that fails does not stop the others, which may have hours behind them.
+    Each runs at the size of the book first: its scores there tell later whether an edit moved
+    them. A notebook that fails does not stop the others, which may have hours behind them.
     """
     problems: list[str] = []
 
@@ -290,12 +290,15 @@ def keep_results(names: tuple[str, ...], **options: Any) -> None:
         problems.append(str(error))
 
     with building() as root:
-        for done in run_all(names, root, options | {"profile": PROFILE, "failed": failed}):
+        options |= {"profile": "book", "failed": failed}
+        small = {run.manifest.notebook: rows_of(run) for run in run_all(names, root, options)}
+        for done in run_all(tuple(small), root, options | {"profile": PROFILE}) if small else ():
             if not is_current(done.manifest, root):  # while others ran
                 words = "a source changed after it ran; take the edit back, or run it again"
                 problems.append(f"{done.manifest.notebook}: {words}")
                 continue
-            folder = keep(asdict(done.manifest), read_notebook(done.path), root)
+            made, executed = done.manifest, read_notebook(done.path)
+            folder = keep(asdict(made), executed, root, witness=small[made.notebook])
             click.echo(folder.relative_to(root))
     if problems:
         raise RunError("\n".join(problems))

@@ -249,15 +249,15 @@ class TestKeptResults:
     def test_stopped_in_the_middle_the_results_before_stay(self, tmp_path, monkeypatch):
         monkeypatch.setattr(archive, "collect", lambda *_, **__: [])
         made = {"notebook": "01_toy", "profile": "paper", "commit": "abc"}
-        folder = archive.keep(made, {"cells": []}, tmp_path)
+        folder = archive.keep(made, {"cells": []}, tmp_path, witness=[])
         before = (folder / "run.json").read_bytes()
         figure = {"data": {archive.FIGURE_MIME: FIGURE}}
         cell = {"cell_type": "code", "metadata": {}, "source": "1", "outputs": [figure]}
         unwritable = {"cells": [cell]}
         with pytest.raises(OSError, match="name"):
-            archive.keep(made | {"commit": "def"}, unwritable, tmp_path)
+            archive.keep(made | {"commit": "def"}, unwritable, tmp_path, witness=[])
         assert (folder / "run.json").read_bytes() == before
-        assert archive.keep(made | {"commit": "def"}, {"cells": []}, tmp_path) == folder
+        assert archive.keep(made | {"commit": "def"}, {"cells": []}, tmp_path, witness=[]) == folder
         assert [f.name for f in folder.parent.iterdir()] == ["01_toy"]
 
     @pytest.mark.parametrize("text", ["", "{", "3", "{}", '{"manifest": {}, "rows": [{}]}'])

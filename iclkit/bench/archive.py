@@ -1,14 +1,16 @@
 """The archive of paper-size runs: where each comes from, and what it still says.
 
 Only `keep` writes to it. What a run found counts as long as the claim is the same, and a run whose
-sources have changed since says so.
+sources have changed since says so. To repeat it takes hours, so it keeps a witness beside its own
+rows: the scores that the same sources gave at the size of the book, which every build gets anew.
 """
 
 import io
 import json
+import math
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -28,6 +30,8 @@ from iclkit.bench.sources import computing_digest
 __all__ = ["KeptRun", "keep", "kept_runs"]
 
 EDITED = "the sources have changed since"
+ALIKE = "the sources have changed since, but give the same scores at the size of the book"
+SAME = 1e-6  # of a score or of its limit, for scores that count as the same
 UNKNOWN = "whether the sources have changed since cannot be told with Python {}"
 REPLICATES = "n"  # the column that `summarize` adds: rows without it are formulas or citations
 
@@ -51,13 +55,22 @@ class KeptRun:
     since: str = ""
 
 
-def kept_runs() -> list[KeptRun]:
-    """Return every kept run, in the order of the notebooks, with the rows that are still true."""
+def kept_runs(today: Mapping[str, Iterable[Row]] | None = None) -> list[KeptRun]:
+    """Return every kept run, in the order of the notebooks, with the rows that are still true.
+
+    Parameters
+    ----------
+    today : mapping of str to iterable of Row, optional
+        By notebook, the rows of this build, to compare with the witnesses of runs whose sources
+        have changed.
+    """
     claims = {claim.id: claim for claim in load_claims()}
-    return [_read(folder, claims) for folder in kept_folders()]
+    return [_read(folder, claims, today or {}) for folder in kept_folders()]
 
 
-def keep(manifest: Mapping[str, Any], executed: Mapping[str, Any], root: Path) -> Path:
+def keep(
+    manifest: Mapping[str, Any], executed: Mapping[str, Any], root: Path, *, witness: Iterable[Row]
+) -> Path:
     """Store the points and the ledger rows of a paper-size run; return their folder.
 
     Parameters
@@ -68,6 +81,8 @@ def keep(manifest: Mapping[str, Any], executed: Mapping[str, Any], root: Path) -
         The executed notebook, as parsed JSON.
     root : Path
         The repository to store them in.
+    witness : iterable of Row
+        What the same sources gave with profile ``book`` and the same seed.
 
     Raises
     ------
@@ -94,25 +109,32 @@ def keep(manifest: Mapping[str, Any], executed: Mapping[str, Any], root: Path) -
         "sources": computing_digest({"cells": own_cells(executed)}, root),
         "digests": {c.id: digest_of(c, PROFILE) for c in load_claims() if c.id in own},
         "rows": [row.to_json() for row in rows],
+        "witness": [row.to_json() for row in witness],
     }
     (new / "run.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     _swap(new, folder)
     return folder
 
 
-def _read(folder: Traversable, claims: Mapping[str, Claim]) -> KeptRun:
+def _read(
+    folder: Traversable, claims: Mapping[str, Claim], today: Mapping[str, Iterable[Row]]
+) -> KeptRun:
     """Return the run that a folder keeps."""
     try:
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         made, digests = record["manifest"], record["digests"]
         rows = [Row.from_json(row) for row in record["rows"]]
+        witness = [Row.from_json(row) for row in record["witness"]]
         own = {name: c for name, c in claims.items() if c.notebook == made["notebook"]}
         same = {name for name, c in own.items() if digests.get(name) == digest_of(c, PROFILE)}
         then, kept = record["sources"], tuple(row for row in rows if row.id in same)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, LedgerError) as error:
         line = f"data/{PROFILE}/{folder.name}/run.json is damaged: {error!r}; restore the folder"
         raise ValueError(line) from error
-    return KeptRun(made, kept, _since(made, then))
+    since = _since(made, then)
+    if since and _alike(witness, today.get(made["notebook"], ())):
+        since = ALIKE
+    return KeptRun(made, kept, since)
 
 
 def _since(made: Mapping[str, Any], then: str) -> str:
@@ -126,6 +148,21 @@ def _since(made: Mapping[str, Any], then: str) -> str:
     then_python, python = made["versions"].get("python", ""), platform.python_version()
     same = then_python.split(".")[:2] == python.split(".")[:2]
     return EDITED if same or not now else UNKNOWN.format(python)
+
+
+def _alike(witness: Iterable[Row], today: Iterable[Row]) -> bool:
+    """Return whether rows of today have the scores of a witness, for every claim of both."""
+    then, now = ({row.id: row for row in rows} for rows in (witness, today))
+    both = then.keys() & now.keys()
+    return bool(both) and all(_same(then[name], now[name]) for name in both)
+
+
+def _same(one: Row, other: Row) -> bool:
+    """Return whether two rows are of the same sizes and have one score, but for rounding."""
+    pairs = ((one.score, other.score), (one.limit, other.limit))
+    scale = max(abs(one.score), abs(one.limit))
+    near = all(abs(a - b) <= SAME * scale or (math.isnan(a) and math.isnan(b)) for a, b in pairs)
+    return near and (one.profile, one.verdict) == (other.profile, other.verdict)
 
 
 def _swap(new: Path, place: Path) -> None:

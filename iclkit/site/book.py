@@ -40,7 +40,7 @@ from iclkit.site import (
 from iclkit.site.catalogue import Catalogue
 from iclkit.site.pages import BuildError
 
-__all__ = ["BuildError", "build_book"]
+__all__ = ["BuildError", "build_book", "rows_of"]
 
 FOLDERS = ("book", "iclkit", "notebooks")  # and FILES: all that the pages are made from
 FILES = (
@@ -130,7 +130,7 @@ def stage(root: Path, staging: Path, runs: list[Run]) -> None:
     (staging / "notebooks").mkdir()
     rows = {run.manifest.notebook: rows_of(run) for run in runs}
     entries = pages.entries_of(rows)
-    large = [run for run in archive.kept_runs() if run.manifest["notebook"] in rows]
+    large = [run for run in archive.kept_runs(rows) if run.manifest["notebook"] in rows]
     refuse_unchecked(entries)
     shared = Catalogue.of(root, staging, entries, large)
     runs = sorted(runs, key=lambda run: shared.rank(run.manifest.notebook))

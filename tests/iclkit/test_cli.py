@@ -91,10 +91,18 @@ def test_pdf_stands_where_the_book_offers_it(call, tmp_path, monkeypatch):
 def test_a_notebook_that_fails_at_paper_size_does_not_stop_the_others(call, tmp_path, monkeypatch):
     place = toy.make(tmp_path)
     toy.write(place, "01_toy", toy.TOY | {"figure": "1 / 0"})
-    monkeypatch.setattr(cli, "keep", lambda manifest, *_: place / manifest["notebook"])
+    kept = []
+
+    def note(manifest, *_, witness):
+        kept.append((manifest["profile"], witness))
+        return place / manifest["notebook"]
+
+    monkeypatch.setattr(cli, "keep", note)
+    monkeypatch.setattr(cli, "rows_of", lambda run: [run.manifest.profile])
     done = call("keep", "01_toy", "02_other", place=place)
     assert done.exit_code == 1
     assert done.stdout == "02_other\n"
+    assert kept == [("paper", ["book"])], "with what the same sources give at the size of the book"
     assert "iclkit: 01_toy, cell " in done.output
     assert "01_toy: failed; the others go on" in done.output
 
@@ -103,6 +111,7 @@ def test_a_run_of_sources_edited_since_is_not_kept(call, tmp_path, monkeypatch):
     place = toy.make(tmp_path)
     made = Manifest("02_other", "an older key", "paper", 0, "abc", "today", 1, 1, "m", {})
     monkeypatch.setattr(cli, "run_all", lambda *_: [Run(place / "out.ipynb", made, fresh=True)])
+    monkeypatch.setattr(cli, "rows_of", lambda _: [])
     monkeypatch.setattr(cli, "keep", lambda *_: pytest.fail("it was kept"))
     done = call("keep", "02_other", place=place)
     assert done.exit_code == 1

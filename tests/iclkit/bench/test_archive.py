@@ -1,5 +1,6 @@
 """Kept results come from whole paper-size runs, and say where they were made."""
 
+import math
 import platform
 import re
 from dataclasses import replace
@@ -28,6 +29,7 @@ CLAIM = Claim(
     "LU-S1", "01_a", "a toy", "One is $1$.", "new here", check="close", tolerance=0.1, why="a toy"
 )
 ROW = Row("LU-S1", "01_a", "paper", "close", "holds", 0.5, 1, "%", 0.1, 1, 1.5, 2, 0.1)
+SMALL = replace(ROW, notebook="01_toy", profile="book", score=0.4)
 POINTS = pd.DataFrame({"x": [1.0, 2.0], "y": [3.0, 4.0], "y_stderr": [0.1, 0.2], "n": [5, 5]})
 CELLS = {
     "parameters": 'profile = "quick"\nseed = 0',
@@ -47,6 +49,10 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
+def keep(manifest, notebook, root):
+    return archive.keep(manifest, notebook, root, witness=[SMALL])
+
+
 def executed(**tables):
     alt = "Points that rise along a straight line."
     figure, data = plots.curves(LINE, x="x", y="y"), tables or None
@@ -60,7 +66,7 @@ def cell(source, *, outputs=(), tags=()):
 
 
 def test_points_survive_with_their_table_and_formulas_do_not(place):
-    archive.keep(MANIFEST, executed(theory=LINE.assign(slope=1.0), runs=POINTS), place)
+    keep(MANIFEST, executed(theory=LINE.assign(slope=1.0), runs=POINTS), place)
     found = kept.kept_points("fig-toy", "book")
     assert found.drop(columns="table").to_dict() == POINTS.to_dict()
     assert set(found["table"]) == {"runs"}
@@ -69,7 +75,7 @@ def test_points_survive_with_their_table_and_formulas_do_not(place):
 
 
 def test_provenance_survives(place):
-    archive.keep(MANIFEST, executed(runs=POINTS), place)
+    keep(MANIFEST, executed(runs=POINTS), place)
     (run,) = archive.kept_runs()
     assert Manifest(**run.manifest) == Manifest(**MANIFEST)
 
@@ -78,7 +84,7 @@ def test_runs_come_in_the_order_of_the_notebooks_with_their_rows(place, monkeypa
     monkeypatch.setattr(archive, "collect", lambda *_, **__: [ROW])
     names = ["03_c", "01_a", "10_d", "02_b"]
     for name in names:
-        archive.keep(MANIFEST | {"notebook": name}, executed(runs=POINTS), place)
+        keep(MANIFEST | {"notebook": name}, executed(runs=POINTS), place)
     found = archive.kept_runs()
     assert [run.manifest["notebook"] for run in found] == sorted(names)
     assert found[0].rows == (ROW,)
@@ -91,7 +97,7 @@ def test_runs_come_in_the_order_of_the_notebooks_with_their_rows(place, monkeypa
 )
 def test_a_row_of_another_claim_than_today_s_is_left_out(place, monkeypatch, change):
     monkeypatch.setattr(archive, "collect", lambda *_, **__: [ROW])
-    archive.keep(MANIFEST | {"notebook": "01_a"}, executed(), place)
+    keep(MANIFEST | {"notebook": "01_a"}, executed(), place)
     assert archive.kept_runs()[0].rows == (ROW,)
     monkeypatch.setattr(archive, "load_claims", lambda: [replace(CLAIM, **change)])
     assert archive.kept_runs()[0].rows == ()
@@ -110,11 +116,11 @@ class TestSources:
         toy.write(place, "01_toy", CELLS)
         ran = [cell(source) for source in CELLS.values()]
         injected = cell('profile = "paper"', tags=["injected-parameters"])
-        archive.keep(MANIFEST, {"cells": [ran[0], injected, *ran[1:]]}, place)
+        keep(MANIFEST, {"cells": [ran[0], injected, *ran[1:]]}, place)
         return place
 
-    def since(self):
-        (run,) = archive.kept_runs()
+    def since(self, *today):
+        (run,) = archive.kept_runs({"01_toy": today})
         return run.since
 
     @pytest.mark.usefixtures("root")
@@ -135,6 +141,33 @@ class TestSources:
         toy.write(root, "01_toy", CELLS | {"sum": "sums.add(1, 3)"})
         assert self.since() == "the sources have changed since"
 
+    def test_an_edit_that_moved_no_score_at_the_size_of_the_book(self, root):
+        (root / "iclkit/sums.py").write_text(SUMS.replace("a + b", "b + a"))
+        words = "the sources have changed since, but give the same scores at the size of the book"
+        new = replace(SMALL, id="LU-S2", score=9.0)
+        rounded = replace(SMALL, score=SMALL.score * (1 + 1e-9))
+        assert self.since(SMALL) == self.since(new, rounded) == words
+
+    @pytest.mark.parametrize(
+        "today",
+        [
+            (),
+            (replace(SMALL, id="LU-S2"),),
+            (replace(SMALL, score=0.4001),),
+            (replace(SMALL, limit=2.0),),
+            (replace(SMALL, score=math.nan),),
+            (replace(SMALL, verdict="fails"),),
+            (replace(SMALL, profile="quick"),),
+        ],
+    )
+    def test_an_edit_that_did_or_may_have(self, root, today):
+        (root / "iclkit/sums.py").write_text(SUMS.replace("+", "-"))
+        assert self.since(*today) == "the sources have changed since"
+
+    def test_what_was_not_attempted_has_no_score_to_move(self):
+        lacking = replace(SMALL, score=math.nan, limit=math.nan, verdict="not attempted")
+        assert archive._same(lacking, lacking)
+
     def test_a_notebook_that_went(self, root):
         (root / "notebooks/01_toy.ipynb").unlink()
         assert self.since() == "the sources have changed since"
@@ -147,21 +180,21 @@ class TestSources:
 
 
 def test_a_new_run_replaces_the_old_one(place):
-    folder = archive.keep(MANIFEST, executed(runs=POINTS), place)
+    folder = keep(MANIFEST, executed(runs=POINTS), place)
     (folder / "leftover.csv").write_text("x\n")
-    archive.keep(MANIFEST, executed(theory=LINE), place)
+    keep(MANIFEST, executed(theory=LINE), place)
     assert [path.name for path in folder.iterdir()] == ["run.json"]
 
 
 @pytest.mark.parametrize("tables", [{}, {"runs": POINTS.assign(n=float("nan"))}])
 def test_a_figure_without_simulated_points_keeps_none(tables, place):
-    folder = archive.keep(MANIFEST, executed(**tables), place)
+    folder = keep(MANIFEST, executed(**tables), place)
     assert [path.name for path in folder.iterdir()] == ["run.json"]
     assert kept.kept_points("fig-toy", "book") is None
 
 
 def test_a_paper_run_does_not_draw_its_predecessor(place):
-    archive.keep(MANIFEST, executed(runs=POINTS), place)
+    keep(MANIFEST, executed(runs=POINTS), place)
     assert kept.kept_points("fig-toy", "paper") is None
 
 
@@ -180,14 +213,14 @@ def test_nothing_kept_is_none(place):
 )
 def test_other_runs_are_refused(place, change, words):
     with pytest.raises(ValueError, match=words):
-        archive.keep(MANIFEST | change, executed(runs=POINTS), place)
+        keep(MANIFEST | change, executed(runs=POINTS), place)
     assert archive.kept_runs() == []
 
 
 def test_a_run_whose_claims_do_not_fit_is_refused(tmp_path):
     manifest = MANIFEST | {"notebook": "04_phase_transition"}
     with pytest.raises(LedgerError, match="not checked"):
-        archive.keep(manifest, executed(runs=POINTS), tmp_path)
+        keep(manifest, executed(runs=POINTS), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
