@@ -99,8 +99,12 @@ class TestPublicNames:
         assert {"iclkit.rng.stream", "iclkit.bench.sweep.sweep"} <= names
         for name in names:
             place, _, last = name.rpartition(".")
-            if "nets" not in place.split("."):
-                assert hasattr(import_module(place), last), name
+            try:
+                module = import_module(place)
+            except ModuleNotFoundError as error:  # torch, or a program of the classroom
+                assert not error.name.startswith("iclkit"), name
+            else:
+                assert hasattr(module, last), name
 
     def test_no_name_of_the_last_release_vanished(self, root):
         try:
