@@ -102,7 +102,8 @@ class TestPublicNames:
             try:
                 module = import_module(place)
             except ModuleNotFoundError as error:  # torch, or a program of the classroom
-                assert not error.name.startswith("iclkit"), name
+                if error.name.startswith("iclkit"):
+                    raise
             else:
                 assert hasattr(module, last), name
 
