@@ -21,12 +21,15 @@ Sampling error excuses deviations, so a check with too much of it would excuse e
 check is powerless, see `Kind.powerless`, and does not pass.
 """
 
+import numbers
 from collections.abc import Callable
 from statistics import NormalDist
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from iclkit._checks import choice, count, instance, real_array, scalar, shown
 
 __all__ = [
     "FAMILY",
@@ -137,7 +140,8 @@ def family_limit(
     Raises
     ------
     ValueError
-        If there is no comparison or there are fewer than two repetitions.
+        If there is no comparison, there are fewer than two repetitions, or `level` is no
+        probability.
 
     Notes
     -----
@@ -153,9 +157,9 @@ def family_limit(
     >>> [round(family_limit(1, replicates=n), 2) for n in (4, 10, 40)]
     [12.92, 4.78, 3.56]
     """
-    if comparisons < 1:
-        raise ValueError(f"comparisons must be >= 1, got {comparisons}")
-    tail = level / (2 * comparisons)
+    tail = scalar("level", level, open_=True) / (2 * count("comparisons", comparisons))
+    if not 0 < tail <= 0.5:
+        raise ValueError(f"level must be a probability of at most 1 and not tiny, got {level:g}")
     return -(NormalDist().inv_cdf(tail) if replicates is None else _student(tail, replicates))
 
 
@@ -181,7 +185,10 @@ def perform(kind: str, tolerance: float | str, data: Data) -> Outcome:
     Raises
     ------
     ValueError
-        If an argument is missing, not used by this kind, or of the wrong shape.
+        If the kind is unknown, an argument is missing, not used by this kind, of the wrong shape
+        or masked, or `x` or `size` is not finite.
+    TypeError
+        If an argument holds truth values, text, or what else is no real number.
 
     Notes
     -----
@@ -199,8 +206,8 @@ def perform(kind: str, tolerance: float | str, data: Data) -> Outcome:
     >>> perform("close", 0.1, Data(5.0, expected=1.0, stderr=3.0)).passed  # excuses anything
     False
     """
-    rule = KINDS[kind]
-    _check_arguments(kind, rule, data)
+    rule = KINDS[choice("kind", kind, tuple(KINDS))]
+    _check_arguments(kind, rule, instance("data", data, Data, "put the arguments into a Data"))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         scores = rule.scores(data)
         z = family_limit(scores.score.size, replicates=data.replicates)
@@ -290,6 +297,7 @@ def slope(data: Data) -> Scores:
     if np.any(x <= 0):
         raise ValueError(f"x must be > 0 for a power law, got {x.min()}")
     expected = _array("expected", data.expected)
+    _broadcast(measured[..., 0], expected)
     z = family_limit(measured.size, replicates=data.replicates)
     logs = np.log(np.where(measured > z * stderr, measured, np.nan))
     fitted, error = _line(np.log(x), logs, stderr / _power_law(x, measured, stderr, expected))
@@ -351,9 +359,10 @@ def _unit(rule: Kind, data: Data) -> str:
 
 
 def _limit(rule: Kind, tolerance: float | str, z: float) -> float:
-    if tolerance == FAMILY and rule.unit != _SIGMAS:
+    family = isinstance(tolerance, str) and tolerance == FAMILY
+    if family and rule.unit != _SIGMAS:
         raise ValueError(f'the tolerance "family" needs standard errors, not {rule.unit}')
-    size = z if tolerance == FAMILY else float(tolerance)
+    size = z if family else scalar("tolerance", tolerance, infinite=True)  # type: ignore[arg-type]
     return 0.0 - size if rule.margin else size
 
 
@@ -442,10 +451,20 @@ def _power_law(
 
 def _places(data: Data) -> NDArray[np.float64]:
     x, measured, _ = _curve(data)
-    wanted = "maximum" if data.expected is None else data.expected
+    wanted = _wanted(data.expected)
     rows = measured.reshape(-1, x.size)
     found = [_place(x, row, wanted) for row in rows]
     return np.asarray(found).reshape(measured.shape[:-1])
+
+
+def _wanted(expected: Any) -> str | float:
+    """Return which extremum is looked for, or the level that is crossed."""
+    if expected is None or isinstance(expected, str):
+        return "maximum" if expected is None else expected
+    level = _array("expected", expected)
+    if level.size != 1:
+        raise ValueError(f"expected must be one level, got shape {level.shape}")
+    return float(level.item())
 
 
 def _place(x: NDArray[np.float64], y: NDArray[np.float64], wanted: str | float) -> float:
@@ -453,12 +472,12 @@ def _place(x: NDArray[np.float64], y: NDArray[np.float64], wanted: str | float) 
         return float("nan")
     if isinstance(wanted, str):
         return _extremum(x, y, wanted)
-    return _crossing(x, y - float(wanted))
+    return _crossing(x, y - wanted)
 
 
 def _extremum(x: NDArray[np.float64], y: NDArray[np.float64], wanted: str) -> float:
     if wanted not in ("maximum", "minimum"):
-        raise ValueError(f'expected must be "maximum", "minimum" or a level, got {wanted!r}')
+        raise ValueError(f'expected must be "maximum", "minimum" or a level, got {shown(wanted)}')
     best = int(np.argmax(y) if wanted == "maximum" else np.argmin(y))
     return float(x[best]) if 0 < best < x.size - 1 else float("nan")
 
@@ -472,8 +491,8 @@ def _crossing(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
 
 
 def _direction(expected: Any) -> float:
-    if expected not in ("increasing", "decreasing"):
-        raise ValueError(f'expected must be "increasing" or "decreasing", got {expected!r}')
+    if not isinstance(expected, str) or expected not in ("increasing", "decreasing"):
+        raise ValueError(f'expected must be "increasing" or "decreasing", got {shown(expected)}')
     return 1.0 if expected == "increasing" else -1.0
 
 
@@ -487,6 +506,8 @@ def _curve(
             f"{name} must be 1-d with one value (at least two) per entry of measured along its "
             f"last axis, got shapes {x.shape} and {measured.shape}"
         )
+    if not np.isfinite(x).all():  # sorted last, or 0 as 1/size: it would be compared in silence
+        raise ValueError(f"{name} must be finite, got {shown(data.x)}; leave out such entries")
     measured, stderr = _broadcast(measured, _stderr(data))
     by = np.argsort(x, kind="stable")
     return x[by], measured[..., by], stderr[..., by]
@@ -507,13 +528,26 @@ def _stderr(data: Data) -> NDArray[np.float64]:
 
 
 def _array(name: str, value: ArrayLike) -> NDArray[np.float64]:
+    """Return real numbers, NaN allowed; what only turns into numbers is refused."""
     try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} must be numbers, got {value!r}") from error
+        array = real_array(name, _unboxed(value), kinds="iuf")
+    except (TypeError, OverflowError):
+        raise TypeError(f"{name} must be numbers, got {shown(value)}") from None
     if array.size == 0:
         raise ValueError(f"{name} must not be empty")
     return array
+
+
+def _unboxed(value: ArrayLike) -> ArrayLike:
+    """Return as floats the numbers that a column of pandas may hold as objects."""
+    try:
+        array = np.asanyarray(value)
+    except ValueError:  # ragged, which the check of the border says
+        return value
+    if array.dtype != object or isinstance(array, np.ma.MaskedArray):
+        return value
+    real = all(isinstance(v, numbers.Real) and not isinstance(v, bool) for v in array.flat)
+    return array.astype(np.float64) if real else value
 
 
 def _broadcast(*arrays: NDArray[np.float64]) -> Any:

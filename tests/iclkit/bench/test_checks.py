@@ -1,6 +1,7 @@
 """The kinds of check: each passes, fails, refuses NaN, keeps its boundary, and has power."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -430,3 +431,78 @@ def test_bad_arguments(kind, data, message):
 def test_words_are_not_numbers():
     with pytest.raises(TypeError, match="measured must be numbers, got 'a'"):
         perform("close", 1.0, Data("a", expected=1.0))
+
+
+NO_NUMBERS = [
+    np.array([1 + 5j]),
+    True,
+    np.bool_(True),
+    [True, True],
+    "1",
+    ["1"],
+    [None],
+    np.array([1.0, True], dtype=object),
+    np.array([1.0, "1"], dtype=object),
+    np.array("2020", dtype="M8[s]"),
+    [10**400],
+]
+
+
+@pytest.mark.parametrize("bad", NO_NUMBERS, ids=repr)
+@pytest.mark.parametrize("field", ["measured", "expected", "stderr", "replicates"])
+def test_what_only_turns_into_numbers_is_refused(field, bad):
+    good = Data(1.0, expected=1.0, stderr=0.001, replicates=4)
+    assert perform("close", 0.1, good).passed
+    with pytest.raises(TypeError, match=f"^{field} must be numbers, got .{{1,60}}$"):
+        perform("close", 0.1, good._replace(**{field: bad}))
+
+
+@pytest.mark.parametrize("field", ["measured", "expected"])
+def test_masked_entries_are_not_compared_in_silence(field):
+    data = Data([1.0, 1.0], expected=[1.0, 1.0])
+    masked = np.ma.array([1.0, 1.0], mask=[False, True])
+    with pytest.raises(ValueError, match=f"^{field} must have no masked entries"):
+        perform("close", 0.1, data._replace(**{field: masked}))
+    assert perform("close", 0.1, data._replace(**{field: np.ma.array([1.0, 1.0])})).passed
+
+
+def test_numbers_that_stand_as_objects_are_numbers():
+    values = np.array([1, 2.5, Fraction(1, 2), np.float32(3)], dtype=object)
+    assert perform("close", 0, Data(values, expected=[1, 2.5, 0.5, 3])).comparisons == 4
+    assert not perform("close", 0.5, Data([np.nan, 1], expected=1)).passed
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"), [("order", "x"), ("peak", "x"), ("slope", "x"), ("limit", "size")]
+)
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_place_that_is_not_finite_is_refused(kind, field, bad):
+    tolerance, good, _ = CASES[kind]
+    broken = np.array(getattr(good, field))
+    broken[-1] = bad
+    with pytest.raises(ValueError, match=f"^{field} must be finite, got .*; leave out"):
+        perform(kind, tolerance, good._replace(**{field: broken}))
+
+
+@pytest.mark.parametrize("kind", ["nope", None, ["close"]])
+def test_an_unknown_kind_is_told_with_the_known_ones(kind):
+    with pytest.raises(ValueError, match=r"^kind must be one of close, sigmas, .*, ratio, got "):
+        perform(kind, 0.1, Data(1.0, expected=1.0))
+
+
+@pytest.mark.parametrize("tolerance", ["wide", None, np.nan, -1.0, True, [1.0]])
+def test_a_tolerance_is_family_or_a_number(tolerance):
+    with pytest.raises((TypeError, ValueError), match=r"^tolerance must be"):
+        perform("close", tolerance, Data(1.0, expected=1.0))
+
+
+def test_expectations_of_another_kind_or_shape_are_refused():
+    curves = Data(np.ones((2, 4)), expected=[1.0, 1.0, 1.0], x=X)
+    with pytest.raises(ValueError, match="must fit, got shapes"):
+        perform("slope", 0.1, curves)
+    with pytest.raises(ValueError, match="expected must be one level"):
+        perform("peak", 0.1, Data(BUMP, x=GRID, at=1.0, expected=[0.1, 0.2]))
+    with pytest.raises(ValueError, match='expected must be "increasing"'):
+        perform("order", 0.1, Data(X, x=X, expected=np.ones(2)))
+    with pytest.raises(TypeError, match="data must be a Data, got tuple"):
+        perform("close", 0.1, (1.0, 1.0))
