@@ -401,13 +401,18 @@ def _outdated() -> bool:
     """Whether a source that was loaded before this module may have been edited since.
 
     When a module was loaded nobody knows, so an edit between the start of Python and that counts,
-    too: to start Python again is little work.
+    too: to start Python again is little work. An editor, a copy or another machine may give a file
+    any time of its edit, past or to come; the system's own note of a change (on Windows it is of
+    the creation) cannot be set, so a change that it dates after the start counts in any case.
     """
     start = psutil.Process().create_time() + SLACK
     files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
     loaded = {Path(file) for file in files if isinstance(file, str)}
-    edits = [path.stat().st_mtime for path in loaded.intersection(_covered().values())]
-    return any(start < edit < time.time() for edit in edits)  # a clock may have been ahead
+    files_now = [path.stat() for path in loaded.intersection(_covered().values())]
+    if any(start < found.st_ctime for found in files_now):
+        return True
+    # the clock of whoever wrote a file may have been ahead
+    return any(start < found.st_mtime < time.time() for found in files_now)
 
 
 _KINDS: tuple[tuple[Any, Callable[[Any, Seen], list[Any]]], ...] = (

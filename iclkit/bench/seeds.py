@@ -4,6 +4,7 @@ Everything goes through the runner and its cache, so that a stopped sweep goes o
 claim that fails at a seed is a result here and not an error: its run is kept beside the cache.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -193,18 +194,34 @@ def trials_in(folder: Path, profile: str = "book") -> list[Trial]:
     profile : {"quick", "book", "paper"}
         Runs of others are left out.
 
+    Raises
+    ------
+    RunError
+        If two runs of a notebook at one seed and number of threads have other rows: times of files
+        and clocks do not say which of them gives the numbers of today.
+
     Notes
     -----
-    Of several runs of a notebook at one seed and number of threads the newest counts, of whatever
-    sources: it is for the caller to know that they give the numbers of today.
+    Runs count of whatever sources: it is for the caller to know that they give those numbers.
     """
-    paths = sorted(folder.glob("*.ipynb"), key=lambda path: path.stat().st_mtime)
-    found = {}
-    for path in paths:
+    found: dict[tuple[str, int, int], tuple[Path, Trial]] = {}
+    for path in sorted(folder.glob("*.ipynb")):
         made = manifest_beside(path)
         if made and made.profile == profile:
-            found[made.notebook, made.seed, made.threads] = trial_of(path, made)
-    return [found[key] for key in sorted(found)]
+            trial = trial_of(path, made)
+            key = made.notebook, made.seed, made.threads
+            _refuse_another(trial, path, *found.setdefault(key, (path, trial)))
+    return [found[key][1] for key in sorted(found)]
+
+
+def _refuse_another(trial: Trial, path: Path, other: Path, before: Trial) -> None:
+    """Raise RunError if two runs of the same have other rows; as text, in which NaN equals NaN."""
+    one, two = (json.dumps([row.to_json() for row in t.rows]) for t in (trial, before))
+    if one != two:
+        raise RunError(
+            f"{path.parent} holds two runs of {trial.made.notebook} at seed {trial.made.seed} with "
+            f"other results, {other.name} and {path.name}; delete the one that is not of today"
+        )
 
 
 def manifest_beside(path: Path) -> Manifest | None:

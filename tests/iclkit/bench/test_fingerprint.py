@@ -226,17 +226,23 @@ EARLY = """
 import os, sys, time
 from pathlib import Path
 import iclkit.rng
-if sys.argv[1] == "edit":
+if sys.argv[1] != "leave":
     time.sleep(3)  # more than a start may be wrong by
-    os.utime(iclkit.rng.__file__)
+    with open(iclkit.rng.__file__, "a") as file:
+        print("# edited", file=file)
+    shift = {"edit": 0, "ahead": 10**6, "behind": -(10**6)}[sys.argv[1]]
+    os.utime(iclkit.rng.__file__, (time.time() + shift,) * 2)
 from iclkit.bench.fingerprint import edited
 print(edited())
 """
 
 
-@pytest.mark.parametrize(("word", "said"), [("edit", "True"), ("leave", "False")])
+@pytest.mark.parametrize(
+    ("word", "said"), [("edit", "True"), ("ahead", "True"), ("behind", "True"), ("leave", "False")]
+)
 def test_an_edit_before_this_module_was_loaded_is_seen(tmp_path, root, word, said):
     shutil.copytree(root / "iclkit", tmp_path / "iclkit", ignore=shutil.ignore_patterns("data"))
+    os.utime(tmp_path / "iclkit/_checks.py", (4e9, 4e9))  # by a clock ahead, before the start
     (tmp_path / "early.py").write_text(EARLY)
     command = [sys.executable, "early.py", word]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
