@@ -10,10 +10,20 @@ import contextlib
 import functools
 import itertools
 import json
+import numbers
 import os
 import sys
 import types
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import (
+    Callable,
+    Generator,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+    Sized,
+)
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +32,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from iclkit._checks import count, shown
+from iclkit._checks import count, instance, shown
 from iclkit.bench.backends import SweepError, pool_of
 from iclkit.bench.batches import outcomes
 from iclkit.bench.fingerprint import describe, fingerprint, versions
@@ -129,10 +139,11 @@ def sweep(
     ------
     ValueError
         If sets repeat or differ in their names, a parameter is called ``rng`` or ``replicate``,
-        a result has a parameter's name, or results differ in their names.
+        a result has a parameter's name, results differ in their names, or `seed` is negative.
     TypeError
-        If a parameter's value cannot be hashed, a cell returns no dict with names of text, or
-        workers or a store are asked for and the cell cannot be sent or named.
+        If `cell` is no function, `cells` or `shared` are of another type, a parameter's value
+        cannot be hashed, a cell returns no dict with names of text, or workers or a store are
+        asked for and the cell cannot be sent or named.
     iclkit.bench.backends.SweepError
         If the cluster does not answer or is lost, a worker has other versions or another file of
         yours than this process, or a set kills its worker each time.
@@ -154,6 +165,8 @@ def sweep(
     """
     sets = _checked_sets(cells)
     _check_cell(cell)
+    count("seed", seed, low=0, high=np.inf)  # seeds have no largest value
+    _check_store(store)
     points = itertools.product(sets, _replicates(replicates))
     tasks = [_Task(cell.__name__, p, _shared(shared, sets), r) for p, r in points]
     where = _place(n_jobs, cluster)
@@ -186,7 +199,11 @@ def summarize(table: pd.DataFrame, by: str | Sequence[str]) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If a parameter varies within a group: the mean would mix different settings.
+        If a parameter varies within a group: the mean would mix different settings. Or if `by`
+        names no column, or the same twice.
+    TypeError
+        If `table` is no DataFrame, `by` is neither a name nor names, or a column holds
+        complex numbers, or other objects beside numbers.
 
     Examples
     --------
@@ -194,9 +211,12 @@ def summarize(table: pd.DataFrame, by: str | Sequence[str]) -> pd.DataFrame:
     >>> summarize(table, "tau").values.tolist()
     [[1.0, 2.0, 1.0, 2.0], [2.0, 5.0, 0.0, 2.0]]
     """
-    keys = [by] if isinstance(by, str) else list(by)
+    instance("table", table, pd.DataFrame, "give what sweep returned")
+    keys = _keys(table, by)
+    parameters = [name for name in table.attrs.get("parameters", ()) if name in table.columns]
+    fixed = [name for name in parameters if name not in keys]
+    table = _numeric(table, [*keys, *fixed, "replicate"])
     grouped = table.groupby(keys, sort=False, dropna=False)
-    fixed = [name for name in table.attrs.get("parameters", ()) if name not in keys]
     _check_fixed(grouped, fixed)
     values = _value_columns(table, [*keys, *fixed, "replicate"])
     n = grouped.size()
@@ -220,7 +240,12 @@ def _axis(name: str, axis: Any) -> list[Any]:
 
 
 def _checked_sets(cells: Iterable[Params]) -> list[dict[str, Any]]:
-    sets = [dict(params) for params in cells]
+    if isinstance(cells, str | Mapping) or not isinstance(cells, Iterable):
+        raise TypeError(f"cells must be a list of dicts, such as of grid, got {shown(cells)}")
+    listed = list(cells)
+    if wrong := [s for s in listed if not isinstance(s, Mapping) or not all(map(_is_text, s))]:
+        raise TypeError(f"cells must hold dicts with names of text, got {shown(wrong[0])}")
+    sets = [dict(params) for params in listed]
     if not sets:
         raise ValueError("cells must hold at least one parameter set, got none")
     if any(params.keys() != sets[0].keys() for params in sets):
@@ -242,7 +267,14 @@ def _check_value(name: str, value: Any) -> None:
         raise TypeError(f"values of {name} must be {kinds}; got {shown(value)}") from None
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
 def _shared(shared: Sequence[str], sets: Sequence[Params]) -> frozenset[str]:
+    shared = list(shared) if np.iterable(shared) and not isinstance(shared, str) else [shared]
+    if wrong := [name for name in shared if not isinstance(name, str)]:
+        raise TypeError(f"shared must hold names of parameters, got {shown(wrong[0])}")
     if unknown := sorted(set(shared) - sets[0].keys()):
         raise ValueError(f"shared must name parameters of the cells, got {', '.join(unknown)}")
     return frozenset(shared)
@@ -255,6 +287,13 @@ def _replicates(replicates: int) -> range:
 def _check_cell(cell: Callable[..., Any]) -> None:
     if getattr(cell, "__name__", "<lambda>") == "<lambda>":
         raise ValueError("cell must be a named function: its name is part of its random stream")
+    if not callable(cell):
+        raise TypeError(f"cell must be a function, got {shown(cell)}")
+
+
+def _check_store(store: str | Path | None) -> None:
+    if store is not None and not isinstance(store, str | os.PathLike):
+        raise TypeError(f"store must be the path of a folder, got {shown(store)}")
 
 
 def _place(n_jobs: int | None, cluster: Any) -> tuple[int | None, Any]:
@@ -370,6 +409,52 @@ def _check_fixed(grouped: Any, fixed: Sequence[str]) -> None:
     for name in fixed:
         if (grouped[name].nunique(dropna=False) > 1).any():
             raise ValueError(f"{name} varies within a group: add it to by")
+
+
+def _keys(table: pd.DataFrame, by: str | Sequence[str]) -> list[str]:
+    """Return the names of the columns that define a group."""
+    if not isinstance(by, str) and not np.iterable(by):
+        raise TypeError(f"by must be the name of a column or several, got {shown(by)}")
+    keys = [by] if isinstance(by, str) else list(by)
+    known = list(table.columns)
+    if len(set(known)) < len(known):
+        raise ValueError("table must have columns of different names; rename those that are equal")
+    if unknown := [n for n in keys if not isinstance(n, Hashable) or n not in known]:
+        names = ", ".join(map(str, known))
+        raise ValueError(f"by must name columns, got {shown(unknown[0])}; there are {names}")
+    if not keys or len(set(keys)) < len(keys):
+        raise ValueError(f"by must name at least one column and none twice, got {shown(by)}")
+    return keys
+
+
+def _numeric(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Return the table with numbers that stand as objects as floats; columns of text are labels."""
+    changed = table.copy(deep=False)
+    for name in (name for name in table.columns if name not in keys):
+        column = table[name]
+        if column.dtype.kind == "c":
+            raise TypeError(f"table must hold real numbers, got complex ones in column {name}")
+        if column.dtype == object and _counts(column):
+            changed[name] = _floats(name, column)
+    return changed
+
+
+def _counts(column: pd.Series) -> bool:
+    """Whether objects are meant as numbers: some are, and none is text, as in labels."""
+    there = column.dropna()
+    return any(isinstance(v, numbers.Number) for v in there) and not any(map(_is_text, there))
+
+
+def _floats(name: str, column: pd.Series) -> pd.Series:
+    """Return a column of objects as floats, None as missing."""
+    real = column.map(lambda value: value is None or isinstance(value, numbers.Real | np.bool_))
+    if not real.all():
+        bad = shown(column[~real].iloc[0])
+        raise TypeError(f"table must hold real numbers in column {name}, got {bad}")
+    try:
+        return column.astype(np.float64)
+    except OverflowError:
+        raise ValueError(f"table must hold numbers within float64 in column {name}") from None
 
 
 def _value_columns(table: pd.DataFrame, keys: Sequence[str]) -> list[str]:

@@ -309,3 +309,78 @@ def test_summary_does_not_hide_missing_values():
 def test_a_single_replicate_has_no_error():
     summary = summarize(run(replicates=1), ["d", "tau"])
     assert summary["value_stderr"].isna().all()
+
+
+def results(**columns):
+    return pd.DataFrame({"tau": [1, 1, 2, 2], **columns})
+
+
+def test_summary_counts_numbers_that_stand_as_objects():
+    values = np.array([1, 3, 5, 8], dtype=object)
+    expected = summarize(results(a=[1.0, 3.0, 5.0, 8.0]), "tau")
+    pd.testing.assert_frame_equal(summarize(results(a=values), "tau"), expected)
+    assert np.isnan(summarize(results(a=np.array([1, None, 2, 4], dtype=object)), "tau")["a"][0])
+    for labels in (["x", "y", "x", 1.0], [None] * 4, [(1,), (2,), None, (3,)]):
+        assert list(summarize(results(a=pd.Series(labels, dtype=object)), "tau")) == ["tau", "n"]
+
+
+@pytest.mark.parametrize("kind", [complex, object])
+def test_summary_refuses_what_has_no_order(kind):
+    with pytest.raises(TypeError, match=r"table must hold real numbers.* column a"):
+        summarize(results(a=np.array([1j, 2j, 3, 4], dtype=kind)), "tau")
+
+
+@pytest.mark.parametrize(
+    ("by", "said"),
+    [
+        ("nope", "by must name columns, got 'nope'; there are tau, a"),
+        ([], "by must name at least one column and none twice"),
+        (["tau", "tau"], "by must name at least one column and none twice"),
+        ([["tau"]], "by must name columns"),
+        (3, "by must be the name of a column or several, got 3"),
+    ],
+)
+def test_summary_needs_columns(by, said):
+    with pytest.raises((TypeError, ValueError), match=said):
+        summarize(results(a=[1.0, 3.0, 5.0, 8.0]), by)
+
+
+def test_summary_needs_a_table_of_columns():
+    with pytest.raises(TypeError, match="table must be a DataFrame, got list; give what sweep"):
+        summarize([1, 2], "a")
+    with pytest.raises(ValueError, match="table must have columns of different names"):
+        summarize(pd.DataFrame([[1, 2.0, 3.0]], columns=["tau", "a", "a"]), "tau")
+
+
+def test_summary_without_a_parameter_that_was_dropped():
+    table = run(grid(d=2, tau=[0.5, 1.0])).drop(columns="d")
+    assert list(summarize(table, "tau"))[:2] == ["tau", "value"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ("abc", "cells must be a list of dicts, such as of grid, got 'abc'"),
+        (None, "cells must be a list of dicts, such as of grid, got None"),
+        ({"d": 2}, "cells must be a list of dicts"),
+        ([3], "cells must hold dicts with names of text, got 3"),
+        ([{1: 2}], "cells must hold dicts with names of text, got {1: 2}"),
+    ],
+)
+def test_a_sweep_needs_parameter_sets(cells, said):
+    with pytest.raises(TypeError, match=said):
+        run(cells)
+
+
+def test_a_sweep_says_what_else_it_needs():
+    with pytest.raises(ValueError, match="cell must be a named function"):
+        sweep(None, GRID, seed=0)
+    with pytest.raises(TypeError, match="cell must be a function, got <module 'os'"):
+        sweep(os, GRID, seed=0, n_jobs=1)
+    with pytest.raises(TypeError, match="seed must be an integer, got None"):
+        run(seed=None)
+    with pytest.raises(TypeError, match="store must be the path of a folder, got 3"):
+        run(store=3)
+    with pytest.raises(TypeError, match="shared must hold names of parameters, got 3"):
+        run(shared=3)
+    pd.testing.assert_frame_equal(run(shared="tau"), run(shared=["tau"]))
