@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from iclkit.bench.backends import SweepError
+from iclkit.corpora import CorpusError
 from iclkit.solvers import ConvergenceError
 from tests.iclkit.fuzz.public import Call
 
@@ -39,7 +41,7 @@ FOREIGN = (  # of messages that come out of NumPy or Python
     "unpack",
     "positional argument",
 )
-REFUSALS = (ValueError, TypeError, ConvergenceError)
+REFUSALS = (ValueError, TypeError, ConvergenceError, CorpusError, SweepError)
 
 
 class Outcome(NamedTuple):

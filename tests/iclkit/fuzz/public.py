@@ -1,14 +1,18 @@
-"""The public names of the science side and the calls that the fuzz tests make of them.
+"""The public names of the library and the calls that the fuzz tests make of them.
 
 Public is what a reader imports: the names in `__all__` of the shared modules and of the packages
-of papers and corpora. What only a submodule lists is for its siblings, which have checked.
+of papers (`calls`), and of the corpora and the modules of the bench (`apart`, for `test_apart`).
+What only a submodule lists is for its siblings, which have checked.
 """
 
 import importlib
 import inspect
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
+
+import iclkit
 
 MODULES = (
     "rng",
@@ -24,6 +28,9 @@ MODULES = (
     "papers.dual_kernel",
     "papers.data_mixing",
 )
+
+BENCH = sorted(p.stem for p in Path(iclkit.__file__).parent.glob("bench/[a-z]*.py"))
+APART = ("corpora", *(f"bench.{name}" for name in BENCH))
 
 
 class Call(NamedTuple):
@@ -50,13 +57,23 @@ class Call(NamedTuple):
 
 @cache
 def calls() -> dict[str, Call]:
-    """Return everything public that can be called, by key."""
+    """Return everything public of the science side that can be called, by key."""
+    return _found(MODULES)
+
+
+@cache
+def apart() -> dict[str, Call]:
+    """Return everything public of the corpora and the bench that can be called, by key."""
+    return _found(APART)
+
+
+def _found(modules: tuple[str, ...]) -> dict[str, Call]:
     found: dict[str, Call] = {}
     seen: set[int] = set()
-    for module in MODULES:
+    for module in modules:
         section = module.removeprefix("papers.")
         package = importlib.import_module(f"iclkit.{module}")
-        for name in package.__all__:
+        for name in getattr(package, "__all__", ()):
             value = getattr(package, name)
             if id(value) not in seen:
                 seen.add(id(value))

@@ -1,0 +1,268 @@
+"""The corpora and the bench: one clear line, or the same answer, whatever an argument is.
+
+What these modules do beside that (files, processes, notebooks) has tests of its own.
+"""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iclkit import corpora
+from iclkit.bench.checks import Data, family_limit, perform
+from iclkit.bench.sweep import grid, summarize, sweep
+from tests.iclkit.fuzz.contract import BrokenPromiseError, check_refusal, outcome_of
+from tests.iclkit.fuzz.hostile import variants
+from tests.iclkit.fuzz.profile import examples
+from tests.iclkit.fuzz.public import Call, apart
+from tests.iclkit.fuzz.world import World
+
+WORLDS = st.builds(World, seed=st.integers(0, 10**6), d=st.integers(2, 3), n=st.integers(4, 5))
+X = np.array([1.0, 2.0, 4.0, 8.0])
+NOT_FUZZED = {  # by key or module; the reason for each
+    "bench.checks.Kind.powerless": "is given the resolution that perform computed",
+    "corpora.SentenceEncoder.__call__": "needs the model; embed checks what is given to it",
+    "corpora.available": "reads 40 MB a call; its archives are checked in corpora/test_sentiment",
+    "corpora.best_tier": "has no argument",
+    "corpora.problems": "reads 40 MB a call; its archives are checked in corpora/test_sentiment",
+    "bench.alone": "a lock of the runner",
+    "bench.archive": "keeps runs of the runner",
+    "bench.backends": "starts processes; sweep checks what is given to it",
+    "bench.batches": "called by sweep alone",
+    "bench.cache": "files of the runner",
+    "bench.claims": "errors of entries and of calls are in bench/test_claims",
+    "bench.drift": "records of the runner",
+    "bench.fingerprint": "takes any value; the kinds are in bench/test_fingerprint",
+    "bench.kept": "files of the library",
+    "bench.memory": "measures this machine",
+    "bench.origin": "asks git and this machine",
+    "bench.plots": "draws; its errors are in bench/test_plots",
+    "bench.quiet": "the environment of the runner",
+    "bench.runner": "runs notebooks; its errors are in bench/test_runner",
+    "bench.seeds": "runs notebooks; its errors are in bench/test_seeds",
+    "bench.sources": "reads notebooks of the repository",
+    "bench.store": "files; damage is in bench/test_store",
+}
+
+
+def cell(*, d, tau, rng):
+    """Return something that depends on all it is given."""
+    return {"value": tau + rng.normal(size=d).sum()}
+
+
+class Lengths:
+    """An encoder that needs no model."""
+
+    name, size = "lengths", 2
+
+    def __call__(self, texts):
+        """Return two numbers for each text."""
+        return np.array([[len(text), 1.0] for text in texts])
+
+
+def swept(cells, seed, replicates, n_jobs, shared):
+    """Return a sweep in this process."""
+    return sweep(cell, cells, seed=seed, replicates=replicates, n_jobs=n_jobs, shared=shared)
+
+
+def close(measured, expected, stderr, replicates, tolerance):
+    """Return whether two sets of numbers agree."""
+    return perform("close", tolerance, Data(measured, expected, stderr, replicates=replicates))
+
+
+def limit(measured, expected, stderr, size):
+    """Return whether a limit is the expected one."""
+    return perform("limit", "family", Data(measured, expected, stderr, size=size))
+
+
+def order(measured, stderr, x):
+    """Return whether values increase."""
+    return perform("order", 2, Data(measured, "increasing", stderr, x=x))
+
+
+def peak(measured, x, at):
+    """Return whether a curve has its maximum at a place."""
+    return perform("peak", 0.5, Data(measured, x=x, at=at))
+
+
+def slope(measured, expected, x):
+    """Return whether a curve is a power law."""
+    return perform("slope", 0.1, Data(measured, expected, x=x))
+
+
+def table(w):
+    """Return what a sweep returns."""
+    return sweep(cell, grid(d=[2, 3], tau=w.number("tau")), seed=w.seed, replicates=2, n_jobs=1)
+
+
+def checked(function, make):
+    """Return a kind of check as a call, and its arguments."""
+    return Call("bench.checks", f"perform {function.__name__}", function), make
+
+
+PLAIN = {  # what is called, and valid arguments of one world
+    "bench.sweep.sweep": (
+        Call("bench.sweep", "sweep", swept),
+        lambda w: {
+            "cells": grid(d=[2, 3], tau=w.number("tau")),
+            "seed": w.seed,
+            "replicates": 2,
+            "n_jobs": 1,
+            "shared": ("tau",),
+        },
+    ),
+    "bench.sweep.summarize": (
+        Call("bench.sweep", "summarize", summarize),
+        lambda w: {"table": table(w), "by": "d"},
+    ),
+    "bench.checks.family_limit": (
+        Call("bench.checks", "family_limit", family_limit),
+        lambda w: {"comparisons": w.n, "level": 0.01, "replicates": w.n},
+    ),
+    "bench.checks.perform": (
+        Call("bench.checks", "perform", perform),
+        lambda w: {"kind": "close", "tolerance": 0.1, "data": Data(1.0, expected=w.number("e"))},
+    ),
+    "perform close": checked(
+        close,
+        lambda w: {
+            "measured": 1 + 1e-3 * w.normal("m", w.n),
+            "expected": np.ones(w.n),
+            "stderr": np.full(w.n, 1e-3),
+            "replicates": np.full(w.n, 9),
+            "tolerance": 0.1,
+        },
+    ),
+    "perform limit": checked(
+        limit,
+        lambda w: {
+            "measured": 2 + w.number("b") / X,
+            "expected": np.array(2.0),
+            "stderr": np.full(4, 1e-2),
+            "size": X,
+        },
+    ),
+    "perform order": checked(
+        order, lambda w: {"measured": X + w.number("b"), "stderr": np.full(4, 1e-2), "x": X}
+    ),
+    "perform peak": checked(
+        peak, lambda _: {"measured": -((X - 3.9) ** 2), "x": X, "at": np.array(4.0)}
+    ),
+    "perform slope": checked(
+        slope, lambda w: {"measured": w.number("a") / X, "expected": np.array(-1.0), "x": X}
+    ),
+    "corpora.cache_folder": (
+        Call("corpora", "cache_folder", corpora.cache_folder),
+        lambda _: {"cache": "/nonexistent/folder"},
+    ),
+    "corpora.digits": (
+        Call("corpora", "digits", corpora.digits),
+        lambda w: {"rng": w.rng("noise"), "noise_std": 2.0},
+    ),
+    "corpora.embed": (
+        Call("corpora", "embed", corpora.embed),
+        lambda _: {"texts": ["a", "bc"], "encoder": Lengths(), "cache": "/dev/null/none"},
+    ),
+    "corpora.load_sentiment": (
+        Call("corpora", "load_sentiment", corpora.load_sentiment),
+        lambda _: {
+            "source": "labmt",
+            "languages": ("english", "german"),
+            "n_per_language": 3,
+            "shared": "first",
+        },
+    ),
+}
+NEED_DATA = {"corpora.digits", "corpora.load_sentiment"}  # only what is refused before they read
+NOT_TRIED = {  # variants that are valid here, or start processes
+    *(("bench.sweep.sweep", "n_jobs", v) for v in ("vast", "1e+15", "4.61e+18", "9.22e+18", "-1")),
+    ("bench.sweep.sweep", "seed", "beyond"),  # seeds have no largest value
+    ("bench.sweep.sweep", "replicates", "1e+15"),
+    ("bench.sweep.summarize", "by", "list"),
+    ("bench.sweep.sweep", "cells", "first: values"),  # None is a value of a parameter
+    ("bench.checks.family_limit", "replicates", "array"),
+    ("bench.checks.family_limit", "replicates", "half"),
+    ("bench.checks.family_limit", "replicates", "nan"),
+    *(("corpora.cache_folder", "cache", v) for v in ("text", "long text", "two lines", "empty")),
+    *(("corpora.embed", "cache", v) for v in ("text", "long text", "two lines", "empty")),
+    *(
+        ("corpora.embed", "texts", v)
+        for v in ("dict", "first: long text", "first: text", "first: two lines", "first: empty")
+    ),
+}
+
+
+def found_by(key, arguments, call):
+    """Return the hostile variants of arguments, by name."""
+    for name, value in arguments.items():
+        for variant in variants(value):
+            default = variant.value is None and call.parameters[name].default is None
+            wanted = key not in NEED_DATA or variant.outcome == "error"
+            if wanted and not default and (key, name, variant.label) not in NOT_TRIED:
+                yield name, variant
+
+
+@pytest.mark.parametrize("key", PLAIN)
+@examples(12)
+@given(world=WORLDS, data=st.data())
+def test_a_hostile_argument(key, world, data):
+    call, make = PLAIN[key]
+    arguments = make(world)
+    name, variant = data.draw(st.sampled_from(list(found_by(key, arguments, call))))
+    changed = arguments | {name: variant.value}
+    outcome = outcome_of(call, changed)
+    if outcome.refusal is not None:
+        check_refusal(call, outcome.refusal, changed)
+        if variant.outcome == "same":
+            raise BrokenPromiseError(f"{name} is fine as {variant.label}: {outcome.refusal}")
+    elif variant.outcome == "error" and getattr(outcome.value, "passed", True):
+        raise BrokenPromiseError(f"{name} is accepted as {variant.label}")  # NaN may fail a check
+    elif variant.outcome == "same":
+        same(outcome_of(call, make(world)).value, outcome.value)
+
+
+def same(one, other):
+    """Fail unless two results are the same to the bit."""
+    if isinstance(one, pd.DataFrame):
+        pd.testing.assert_frame_equal(one, other, check_exact=True)
+    else:
+        assert repr(one) == repr(other)
+
+
+@pytest.mark.parametrize("key", PLAIN)
+def test_the_valid_arguments_are_valid(key):
+    call, make = PLAIN[key]
+    outcome = outcome_of(call, make(World(0)))
+    assert outcome.refusal is None or isinstance(outcome.refusal, corpora.CorpusError)
+    assert getattr(outcome.value, "passed", True) or key == "bench.checks.perform"
+
+
+AXES = st.one_of(st.integers(), st.floats(), st.text(), st.none(), st.lists(st.integers()))
+
+
+@examples(50)
+@given(axes=st.dictionaries(st.sampled_from("abc"), AXES))
+def test_a_grid_has_every_combination_or_names_the_empty_axis(axes):
+    sizes = [len(axis) if isinstance(axis, list) else 1 for axis in axes.values()]
+    if 0 in sizes:
+        with pytest.raises(ValueError, match=r"^[abc] must have at least one value"):
+            grid(**axes)
+    else:
+        found = grid(**axes)
+        assert len(found) == np.prod(sizes, dtype=int)
+        assert all(list(point) == list(axes) for point in found)
+
+
+def test_every_public_call_is_fuzzed_or_says_why_not():
+    tried = {*PLAIN, "bench.sweep.grid"}
+    excused = {key for key in apart() if key in NOT_FUZZED or key_module(key) in NOT_FUZZED}
+    assert not set(apart()) - tried - excused, "fuzz it here or say why not in NOT_FUZZED"
+    assert not tried & excused
+    known = set(apart()) | {key_module(key) for key in apart()}
+    assert set(NOT_FUZZED) <= known
+
+
+def key_module(key):
+    """Return "bench.sweep" of "bench.sweep.grid"."""
+    return ".".join(key.split(".")[:2])
