@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from iclkit._checks import choice, count
+from iclkit._checks import choice, count, shown
 from iclkit.corpora import hub
 from iclkit.corpora.encoder import Encoder, SentenceEncoder, embed
 from iclkit.corpora.entries import SHARED, Entries, Shared, own, thin
@@ -182,10 +182,12 @@ def best_tier() -> str:
 def _languages(source: str, languages: Sequence[str]) -> tuple[str, ...]:
     """Return the names of languages after checking them."""
     if isinstance(languages, str) or not isinstance(languages, Iterable):
-        raise TypeError(f"languages must be a sequence of names, got {languages!r}; write a tuple")
+        raise TypeError(
+            f"languages must be a sequence of names, got {shown(languages)}; write a tuple"
+        )
     names = tuple(choice("languages", name, LANGUAGES[source]) for name in languages)
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"languages must be distinct and at least one, got {names}")
+        raise ValueError(f"languages must be distinct and at least one, got {shown(names)}")
     return names
 
 

@@ -23,9 +23,9 @@ X = np.array([1.0, 2.0, 4.0, 8.0])
 NOT_FUZZED = {  # by key or module; the reason for each
     "bench.checks.Kind.powerless": "is given the resolution that perform computed",
     "corpora.SentenceEncoder.__call__": "needs the model; embed checks what is given to it",
-    "corpora.available": "reads 40 MB a call; its archives are checked in corpora/test_sentiment",
+    "corpora.available": "reads 40 MB a call; its archives are checked in corpora/test_reviews",
     "corpora.best_tier": "has no argument",
-    "corpora.problems": "reads 40 MB a call; its archives are checked in corpora/test_sentiment",
+    "corpora.problems": "reads 40 MB a call; its archives are checked in corpora/test_reviews",
     "bench.alone": "a lock of the runner",
     "bench.archive": "keeps runs of the runner",
     "bench.backends": "starts processes; sweep checks what is given to it",
@@ -66,7 +66,7 @@ def swept(cells, seed, replicates, n_jobs, shared):
     return sweep(cell, cells, seed=seed, replicates=replicates, n_jobs=n_jobs, shared=shared)
 
 
-def close(measured, expected, stderr, replicates, tolerance):
+def close(measured, expected, tolerance, stderr=None, replicates=None):
     """Return whether two sets of numbers agree."""
     return perform("close", tolerance, Data(measured, expected, stderr, replicates=replicates))
 
@@ -76,7 +76,7 @@ def limit(measured, expected, stderr, size):
     return perform("limit", "family", Data(measured, expected, stderr, size=size))
 
 
-def order(measured, stderr, x):
+def order(measured, x, stderr=None):
     """Return whether values increase."""
     return perform("order", 2, Data(measured, "increasing", stderr, x=x))
 
