@@ -276,7 +276,7 @@ def _shared(shared: Sequence[str], sets: Sequence[Params]) -> frozenset[str]:
     if wrong := [name for name in shared if not isinstance(name, str)]:
         raise TypeError(f"shared must hold names of parameters, got {shown(wrong[0])}")
     if unknown := sorted(set(shared) - sets[0].keys()):
-        raise ValueError(f"shared must name parameters of the cells, got {', '.join(unknown)}")
+        raise ValueError(f"shared must name parameters of the cells, got {shown(unknown[0])}")
     return frozenset(shared)
 
 
