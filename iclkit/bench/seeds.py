@@ -4,7 +4,6 @@ Everything goes through the runner and its cache, so that a stopped sweep goes o
 claim that fails at a seed is a result here and not an error: its run is kept beside the cache.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from iclkit.bench.drift import Trial
 from iclkit.bench.records import CLAIM_MIME
 from iclkit.bench.runner import BUDGETS, Task, check_request, run_notebooks
 
-__all__ = ["SEEDS", "THREADS", "sweep_seeds", "trials_in"]
+__all__ = ["SEEDS", "THREADS", "sweep_seeds"]
 
 #: The seeds of a sweep, and the number of threads of its last runs, at the first of them.
 SEEDS: Final = (0, 1, 2, 3, 4)
@@ -182,46 +181,6 @@ def sweep_seeds(
         Round(root, profile, seed, count, max(1, jobs // count), report) for seed, count in asked
     ]
     return [trial for one in rounds for trial in one.trials(names)]
-
-
-def trials_in(folder: Path, profile: str = "book") -> list[Trial]:
-    """Return the trials that a folder of executed notebooks and their manifests holds.
-
-    Parameters
-    ----------
-    folder : Path
-        A cache of the runner, such as one that another machine filled.
-    profile : {"quick", "book", "paper"}
-        Runs of others are left out.
-
-    Raises
-    ------
-    RunError
-        If two runs of a notebook at one seed and number of threads have other rows: times of files
-        and clocks do not say which of them gives the numbers of today.
-
-    Notes
-    -----
-    Runs count of whatever sources: it is for the caller to know that they give those numbers.
-    """
-    found: dict[tuple[str, int, int], tuple[Path, Trial]] = {}
-    for path in sorted(folder.glob("*.ipynb")):
-        made = manifest_beside(path)
-        if made and made.profile == profile:
-            trial = trial_of(path, made)
-            key = made.notebook, made.seed, made.threads
-            _refuse_another(trial, path, *found.setdefault(key, (path, trial)))
-    return [found[key][1] for key in sorted(found)]
-
-
-def _refuse_another(trial: Trial, path: Path, other: Path, before: Trial) -> None:
-    """Raise RunError if two runs of the same have other rows; as text, in which NaN equals NaN."""
-    one, two = (json.dumps([row.to_json() for row in t.rows]) for t in (trial, before))
-    if one != two:
-        raise RunError(
-            f"{path.parent} holds two runs of {trial.made.notebook} at seed {trial.made.seed} with "
-            f"other results, {other.name} and {path.name}; delete the one that is not of today"
-        )
 
 
 def manifest_beside(path: Path) -> Manifest | None:

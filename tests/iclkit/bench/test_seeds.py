@@ -1,7 +1,6 @@
 """A sweep over seeds goes past failures, keeps them, and runs nothing twice."""
 
 import json
-import os
 from collections import Counter
 from dataclasses import asdict
 
@@ -14,7 +13,7 @@ from iclkit.bench.cache import Manifest, store_run
 from iclkit.bench.claims import Ledger, load_claims
 from iclkit.bench.records import CLAIM_MIME
 from iclkit.bench.runner import RunError, Task
-from iclkit.bench.seeds import manifest_beside, sweep_seeds, trials_in
+from iclkit.bench.seeds import sweep_seeds
 from iclkit.bench.sources import cache_key, data_read
 from tests import toy
 
@@ -114,43 +113,6 @@ def test_an_edit_forgets_the_failure(swept, tmp_path):
     claims.write_text(before)
 
 
-def test_folders_give_the_same_trials(swept):
-    place, found, _ = swept
-    held = trials_in(place / "_build/cache", "quick")
-    assert [t.rows for t in held if t.rows] == [t.rows for t in found if t.rows and t.sound]
-    (failed,) = trials_in(place / "_build/drift", "quick")
-    assert failed.rows[0].verdict == "fails"
-    assert trials_in(place / "_build/cache", "book") == []
-    (place / "_build/cache/damaged.ipynb").write_text("{")
-    assert len(trials_in(place / "_build/cache", "quick")) == len(held)
-
-
-@pytest.mark.parametrize("copied_last", [0, 1])
-def test_no_time_of_a_file_chooses_between_two_runs(swept, tmp_path, copied_last):
-    place, *_ = swept
-    original = next((place / "_build/cache").glob("01_toy-*.ipynb"))
-    made = manifest_beside(original)
-    rows = original.read_text()
-    assert '"measured": 1.0' in rows
-    paths = [tmp_path / f"01_toy-{letter}.ipynb" for letter in "ab"]
-    for path, text in zip(paths, (rows, rows), strict=True):
-        kept_copy(path, text, made)
-    assert len(trials_in(tmp_path, "quick")) == 1, "the same rows twice"
-    kept_copy(paths[1], rows.replace('"measured": 1.0', '"measured": 1.5'), made)
-    os.utime(paths[copied_last], (4e9, 4e9))
-    with pytest.raises(
-        RunError, match=r"two runs of 01_toy at seed \d with other results, 01_toy-a"
-    ):
-        trials_in(tmp_path, "quick")
-
-
-def kept_copy(path, text, made):
-    """Write an executed notebook and a manifest that fits it."""
-    path.write_text(text)
-    about = asdict(made) | {"checksum": ""}
-    path.with_suffix(".json").write_text(json.dumps(about))
-
-
 def test_a_failure_that_is_damaged_is_no_result(swept):
     place, *_ = swept
     lines = []
@@ -162,7 +124,6 @@ def test_a_failure_that_is_damaged_is_no_result(swept):
     assert lines == [
         "01_toy: what failed before is damaged, its checksum does not fit; it runs again"
     ]
-    assert trials_in(place / "_build/drift", "quick") == []
     path.write_text(whole)
     assert before.failed_before("01_toy")
 
