@@ -88,7 +88,7 @@ def real_array(name: str, values: ArrayLike, *, kinds: str = "biuf") -> NDArray[
 
 
 def _real(name: str, values: ArrayLike, kinds: str) -> NDArray[Any]:
-    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+    if _masked(values, _AXES):
         raise ValueError(f"{name} must have no masked entries; fill them or drop them")
     try:
         array = np.asarray(values)
@@ -99,6 +99,18 @@ def _real(name: str, values: ArrayLike, kinds: str) -> NDArray[Any]:
     if array.ndim > _AXES:
         raise ValueError(f"{name} must have at most {_AXES} axes, got {array.ndim}")
     return array
+
+
+def _masked(values: object, depth: int) -> bool:
+    """Return whether entries are masked, in lists of lists down to some depth."""
+    if isinstance(values, np.ma.MaskedArray):
+        return bool(np.ma.is_masked(values))
+    if not isinstance(values, list | tuple) or depth == 0:
+        return False
+    kinds = set(map(type, values))  # so that a long list of floats is passed through once, in C
+    if not any(issubclass(kind, list | tuple | np.ma.MaskedArray) for kind in kinds):
+        return False
+    return any(_masked(part, depth - 1) for part in values)
 
 
 def _double(array: NDArray[Any]) -> NDArray[np.float64]:

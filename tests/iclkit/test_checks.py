@@ -122,6 +122,21 @@ def test_masked_entries_are_no_numbers():
         _checks.finite_array("x", np.ma.array([1.0, 2.0], mask=[False, True]), ndim=1)
 
 
+@pytest.mark.parametrize("wrap", [lambda m: [m], lambda m: [[3.0, 4.0], m], lambda m: ([m, m],)])
+def test_masked_entries_in_lists_are_no_numbers(wrap):
+    masked = np.ma.array([1.0, 2.0], mask=[False, True])
+    with pytest.raises(ValueError, match="x must have no masked entries"):
+        _checks.finite_array("x", wrap(masked), ndim=None)
+    assert _checks.finite_array("x", wrap(np.ma.array([1.0, 2.0])), ndim=None).max() >= 2
+
+
+def test_a_list_that_holds_itself_is_no_array():
+    endless = []
+    endless.append(endless)
+    with pytest.raises((TypeError, ValueError), match="x must"):
+        _checks.finite_array("x", endless, ndim=None)
+
+
 @_checks.border
 def _square(x, scale=1.0, *, gaussian: bool = False):
     return scale * np.square(x) + gaussian

@@ -154,6 +154,7 @@ def _of_array(value: np.ndarray) -> Iterator[Variant]:
         ("nones", np.full(value.shape, None)),
         ("dates", np.zeros(value.shape, "M8[s]")),
         ("masked", np.ma.array(value, mask=value == value.flat[0])),
+        ("list of masked", [np.ma.array(value, mask=value == value.flat[0])]),
         ("ragged", [[1.0, 2.0], [3.0]]),
         ("beyond", [10**400]),
     )
