@@ -31,6 +31,9 @@ __all__ = [
     "function_of",
     "generator",
     "instance",
+    "keep",
+    "locked",
+    "plain_scalar",
     "real_array",
     "same_length",
     "scalar",
@@ -136,6 +139,25 @@ def scalar(
         rule = " and ".join(([] if infinite else ["finite"]) + bound)
         raise ValueError(f"{name} must be {rule}, got {number}")
     return number
+
+
+def locked(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a read-only copy, for records that keep what the caller may write into."""
+    copy = array.copy()
+    copy.flags.writeable = False
+    return copy
+
+
+def plain_scalar(name: str, value: float, *, low: float = 0.0, open_: bool = False) -> float:
+    """Return `value` as `scalar` does, but an int as it is: fingerprints tell 1 from 1.0."""
+    number = scalar(name, value, low=low, open_=open_)
+    return value if type(value) is int else number
+
+
+def keep(record: object, **values: object) -> None:
+    """Set fields of a frozen record to what was found of them, in its `__post_init__`."""
+    for name, value in values.items():
+        object.__setattr__(record, name, value)
 
 
 def count(name: str, value: int, *, low: int = 1, high: float = _MOST) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 
-from iclkit._checks import border, finite_array, instance, scalar
+from iclkit._checks import border, finite_array, instance, keep, locked, scalar
 from iclkit.features import attention_features
 from iclkit.prompts import TaskPool
 from iclkit.solvers import ridge
@@ -96,7 +96,7 @@ class ContextRidge:
     penalty: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "penalty", scalar("penalty", self.penalty))
+        keep(self, penalty=scalar("penalty", self.penalty))
 
     @border
     def __call__(self, x: ArrayLike, y: ArrayLike, x_query: ArrayLike) -> Floats:
@@ -126,8 +126,8 @@ class GaussianBayes:
     task_var: float = 1.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "noise_var", scalar("noise_var", self.noise_var))
-        object.__setattr__(self, "task_var", scalar("task_var", self.task_var, open_=True))
+        keep(self, noise_var=scalar("noise_var", self.noise_var))
+        keep(self, task_var=scalar("task_var", self.task_var, open_=True))
 
     @border
     def __call__(self, x: ArrayLike, y: ArrayLike, x_query: ArrayLike) -> Floats:
@@ -162,7 +162,7 @@ class PoolBayes:
 
     def __post_init__(self) -> None:
         instance("pool", self.pool, TaskPool, "make one with TaskPool(tasks)")
-        object.__setattr__(self, "noise_var", scalar("noise_var", self.noise_var, open_=True))
+        keep(self, noise_var=scalar("noise_var", self.noise_var, open_=True))
 
     @border
     def __call__(self, x: ArrayLike, y: ArrayLike, x_query: ArrayLike) -> Floats:
@@ -245,11 +245,10 @@ class LinearAttention:
     gamma: Floats = field(repr=False)
 
     def __post_init__(self) -> None:
-        gamma = finite_array("gamma", self.gamma, ndim=2).copy()
+        gamma = finite_array("gamma", self.gamma, ndim=2)
         if gamma.shape[1] != gamma.shape[0] + 1:
             raise ValueError(f"gamma must have shape (dim, dim + 1), got {gamma.shape}")
-        gamma.flags.writeable = False
-        object.__setattr__(self, "gamma", gamma)
+        keep(self, gamma=locked(gamma))
 
     @border
     def __call__(self, x: ArrayLike, y: ArrayLike, x_query: ArrayLike) -> Floats:
@@ -309,7 +308,7 @@ class GradientStep:
     step_size: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "step_size", scalar("step_size", self.step_size))
+        keep(self, step_size=scalar("step_size", self.step_size))
 
     @border
     def __call__(self, x: ArrayLike, y: ArrayLike, x_query: ArrayLike) -> Floats:

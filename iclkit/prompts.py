@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from iclkit._checks import border, count, finite_array, generator, scalar, shown
+from iclkit._checks import border, count, finite_array, generator, keep, locked, scalar, shown
 
 __all__ = [
     "Gaussian",
@@ -93,7 +93,7 @@ class Sphere:
     dim: int
 
     def __post_init__(self) -> None:
-        count("dim", self.dim)
+        keep(self, dim=count("dim", self.dim))
 
     @border
     def draw(self, n_prompts: int, *, rng: np.random.Generator) -> Floats:
@@ -116,7 +116,7 @@ class Gaussian:
     dim: int
 
     def __post_init__(self) -> None:
-        count("dim", self.dim)
+        keep(self, dim=count("dim", self.dim))
 
     @border
     def draw(self, n_prompts: int, *, rng: np.random.Generator) -> Floats:
@@ -152,9 +152,7 @@ class TaskPool:
     tasks: Floats = field(repr=False)
 
     def __post_init__(self) -> None:
-        tasks = finite_array("tasks", self.tasks, ndim=2).copy()
-        tasks.flags.writeable = False
-        object.__setattr__(self, "tasks", tasks)
+        keep(self, tasks=locked(finite_array("tasks", self.tasks, ndim=2)))
 
     @property
     def n_tasks(self) -> int:
@@ -287,7 +285,7 @@ class IsotropicLinear:
     def __post_init__(self) -> None:
         if isinstance(self.prior, type) or not callable(getattr(self.prior, "draw", None)):
             raise TypeError(f"prior must be a TaskPrior, got {shown(self.prior)}; try Sphere(dim)")
-        object.__setattr__(self, "noise_var", scalar("noise_var", self.noise_var))
+        keep(self, noise_var=scalar("noise_var", self.noise_var))
 
     @property
     def dim(self) -> int:

@@ -15,6 +15,8 @@ from iclkit._checks import count, shown
 
 __all__ = ["stream"]
 
+_BEYOND = 2**4096  # Python writes out no integer of 4300 digits
+
 
 def stream(seed: int, *name: object) -> np.random.Generator:
     """Return the generator that belongs to `name` under `seed`.
@@ -36,7 +38,8 @@ def stream(seed: int, *name: object) -> np.random.Generator:
     TypeError
         If `seed` is not an integer, or a part of `name` is of another type.
     ValueError
-        If `seed` is negative or a part of `name` is NaN, which equals nothing.
+        If `seed` is negative or a part of `name` is NaN, which equals nothing, or an
+        integer of 2**4096 and more.
 
     Notes
     -----
@@ -69,6 +72,8 @@ def _plain(part: object) -> object:
         return [_plain(value) for value in part]
     if isinstance(part, float):
         return _plain_float(part)
+    if isinstance(part, int) and abs(part) >= _BEYOND:
+        raise ValueError("a stream's name must hold integers below 2**4096, got a larger one")
     if part is None or isinstance(part, str | bool | int):
         return part
     raise TypeError(f"a stream's name must be made of plain values, got {type(part).__name__}")

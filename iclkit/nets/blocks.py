@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iclkit._checks import count, flag, scalar
+from iclkit._checks import count, flag, keep, plain_scalar
 from iclkit.nets.networks import (
     Floats,
     Shapes,
@@ -77,11 +77,11 @@ class LinearBlock:
     spread: float = _SPREAD
 
     def __post_init__(self) -> None:
-        count("dim", self.dim)
+        keep(self, dim=count("dim", self.dim))
         for name in ("key_width", "value_width", "mlp_width"):
             if getattr(self, name) is not None:
-                count(name, getattr(self, name))
-        scalar("spread", self.spread, open_=True)
+                keep(self, **{name: count(name, getattr(self, name))})
+        keep(self, spread=plain_scalar("spread", self.spread, open_=True))
 
     def shapes(self) -> Shapes:
         """Return the shapes of the matrices, by the paper's names."""
@@ -195,13 +195,13 @@ class BasicTransformer:
 
     def __post_init__(self) -> None:
         for name in ("dim", "layers", "heads"):
-            count(name, getattr(self, name))
+            keep(self, **{name: count(name, getattr(self, name))})
         for name in ("head_width", "mlp_width", "width"):
             if getattr(self, name) is not None:
-                count(name, getattr(self, name))
+                keep(self, **{name: count(name, getattr(self, name))})
         for name in ("residual", "query_as_key", "readout", "norm"):
-            flag(name, getattr(self, name))
-        scalar("spread", self.spread, open_=True)
+            keep(self, **{name: flag(name, getattr(self, name))})
+        keep(self, spread=plain_scalar("spread", self.spread, open_=True))
         if self.width is not None and not self.readout:
             raise ValueError("width, a read-in, needs a read-out; give readout=True")
 

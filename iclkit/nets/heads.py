@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu
 
-from iclkit._checks import count, flag, scalar
+from iclkit._checks import count, flag, keep, plain_scalar
 from iclkit.nets.networks import Floats, Shapes, Weights, affine, linear_map, raised
 
 __all__ = ["SoftmaxHeads"]
@@ -91,17 +91,18 @@ class SoftmaxHeads:
     spread: float = 0.1
 
     def __post_init__(self) -> None:
-        count("dim", self.dim)
-        count("heads", self.heads)
+        keep(self, dim=count("dim", self.dim), heads=count("heads", self.heads))
         for name in ("value_units", "key_units"):
-            count(name, getattr(self, name), low=0)
+            keep(self, **{name: count(name, getattr(self, name), low=0)})
         for name in ("ridge", "sign"):
-            scalar(name, getattr(self, name), low=-math.inf)
+            keep(self, **{name: plain_scalar(name, getattr(self, name), low=-math.inf)})
         for name in ("query_as_key", "softmax"):
-            flag(name, getattr(self, name))
-        scalar("spread", self.spread, open_=True)
-        ratio = scalar("negative_ratio", self.negative_ratio)
-        if scalar("negative_weight", self.negative_weight) and not 0 < ratio <= 1:
+            keep(self, **{name: flag(name, getattr(self, name))})
+        keep(self, spread=plain_scalar("spread", self.spread, open_=True))
+        for name in ("negative_ratio", "negative_weight"):
+            keep(self, **{name: plain_scalar(name, getattr(self, name))})
+        ratio = self.negative_ratio
+        if self.negative_weight and not 0 < ratio <= 1:
             raise ValueError(
                 f"negative_ratio must be in (0, 1] with negative samples, got {ratio}; "
                 "for none set negative_weight=0"

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from iclkit._checks import border, choice, count, flag, generator
+from iclkit._checks import border, choice, count, flag, generator, keep
 
 __all__ = [
     "Architecture",
@@ -94,9 +94,9 @@ class Network:
 
     def __post_init__(self) -> None:
         for name in ("dim", "width", "blocks"):
-            count(name, getattr(self, name))
+            keep(self, **{name: count(name, getattr(self, name))})
         for name in ("mlp", "bias"):
-            flag(name, getattr(self, name))
+            keep(self, **{name: flag(name, getattr(self, name))})
         choice("attention", self.attention, ("linear", "softmax"))
         if self.attention == "linear" and (self.blocks > 1 or self.mlp):
             raise ValueError("linear attention has one block and no MLP; take a transformer")

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from iclkit._checks import choice, count, function_of, generator, scalar
+from iclkit._checks import choice, count, function_of, generator, keep, plain_scalar
 from iclkit.nets import checkpoint as checkpoints
 from iclkit.nets.data import CHUNK, Data, FixedSets, FreshPrompts, law_pairs, sample_inputs
 from iclkit.nets.devices import Place
@@ -74,13 +74,16 @@ class Recipe:
     clip: float | None = None
 
     def __post_init__(self) -> None:
-        count("steps", self.steps)
-        count("batch", self.batch)
-        count("warmup", self.warmup, low=0)
-        scalar("rate", self.rate, open_=True)
-        scalar("weight_decay", self.weight_decay)
+        found = {
+            "steps": count("steps", self.steps),
+            "batch": count("batch", self.batch),
+            "warmup": count("warmup", self.warmup, low=0),
+            "rate": plain_scalar("rate", self.rate, open_=True),
+            "weight_decay": plain_scalar("weight_decay", self.weight_decay),
+        }
         if self.clip is not None:
-            scalar("clip", self.clip, open_=True)
+            found["clip"] = plain_scalar("clip", self.clip, open_=True)
+        keep(self, **found)
         choice("schedule", self.schedule, ("cosine", "constant"))
 
     def rate_at(self, step: int) -> float:

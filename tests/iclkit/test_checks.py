@@ -167,3 +167,17 @@ def test_a_border_asks_for_flags_and_keeps_other_errors():
         _square(1.0, gaussian="no")
     with pytest.raises(TypeError, match=r"; see x, scale, gaussian$"):
         _square("text")
+
+
+def test_a_locked_copy_does_not_follow_its_original():
+    array = np.ones(2)
+    copy = _checks.locked(array)
+    array[0] = 5
+    assert copy[0] == 1
+    with pytest.raises(ValueError, match="read-only"):
+        copy[0] = 5
+
+
+@pytest.mark.parametrize(("value", "kind"), [(1, int), (1.0, float), (np.int8(1), float)])
+def test_plain_scalars_keep_whole_numbers_whole(value, kind):
+    assert type(_checks.plain_scalar("p", value)) is kind

@@ -14,6 +14,7 @@ from iclkit.prompts import Gaussian, IsotropicLinear
 from tests.iclkit.fuzz.contract import (
     BrokenPromiseError,
     check_refusal,
+    check_same,
     check_value,
     leaves,
     outcome_of,
@@ -245,3 +246,21 @@ def test_one_hostile_argument_ends_in_a_promise_or_a_line(key, name, w, data):
     for place in data.draw(st.permutations(range(len(choices)))):
         changed = arguments | {name: choices[place]}
         judge(key, attempt(key, changed, w), changed, w)
+
+
+@pytest.mark.parametrize(("key", "name"), PAIRS)
+def test_another_container_changes_nothing(key, name):
+    w = World(seed=3, d=2, n=4)
+    arguments = valid(key, w)
+    for variant in variants(arguments[name]):
+        if variant.outcome != "same":
+            continue
+        like = arguments if variant.like is None else arguments | {name: variant.like}
+        wanted = attempt(key, valid(key, w) | {name: like[name]}, w)
+        found = attempt(key, valid(key, w) | {name: variant.value}, w)
+        assert (found.refusal is None) == (wanted.refusal is None), (variant.label, found.refusal)
+        check_same(tensors_as_arrays(wanted.value), tensors_as_arrays(found.value))
+
+
+def tensors_as_arrays(value):
+    return [leaf.numpy() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves(value)]

@@ -63,6 +63,8 @@ def test_the_first_draw_is_pinned():
         (0.5, (), TypeError, "seed must be an integer"),
         (0, (np.nan,), ValueError, "must not contain NaN"),
         (0, (object(),), TypeError, "must be made of plain values, got object"),
+        (0, (2**4096,), ValueError, r"must hold integers below 2\*\*4096, got a larger one"),
+        (0, ([-(10**5000)],), ValueError, r"must hold integers below 2\*\*4096"),
         (0, ({1: 2},), TypeError, "keys in a stream's name must be strings, got 1"),
     ],
 )

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from iclkit import hermite
-from iclkit._checks import border, count, finite_array
+from iclkit._checks import border, count, finite_array, locked
 from iclkit.papers.data_mixing.sources import Source, magnitude, mixture_weights, source_list
 
 __all__ = [
@@ -450,7 +450,7 @@ def moments(
     return Moments(
         d=listed[0].d,
         n_context=n_context,
-        weights=shares,
+        weights=locked(shares),
         trace=float(values @ repeats),
         eigenvalues=values,
         multiplicities=repeats,

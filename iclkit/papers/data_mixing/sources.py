@@ -22,6 +22,8 @@ from iclkit._checks import (
     finite_array,
     generator,
     instance,
+    keep,
+    locked,
     same_length,
     scalar,
     shown,
@@ -74,7 +76,7 @@ class Contexts:
 
     def __post_init__(self) -> None:
         for name in ("x", "b", "y", "source"):
-            object.__setattr__(self, name, _real(name, getattr(self, name)))
+            keep(self, **{name: _real(name, getattr(self, name))})
         n, d = self.x.shape if self.x.ndim == 2 else (0, 0)
         shapes = [part.shape for part in (self.x, self.b, self.y, self.source)]
         if d == 0 or shapes != [(n, d), (n, d + 1), (n,), (n,)]:
@@ -123,7 +125,7 @@ def _real(name: str, values: ArrayLike) -> NDArray[Any]:
     whole = np.asarray(values)
     if whole.dtype.kind not in "iu":
         raise TypeError(f"source must hold integers, got dtype {whole.dtype}")
-    return whole
+    return whole.astype(whole.dtype.newbyteorder("="), copy=False)
 
 
 def prompts(name: str, value: Contexts) -> Contexts:
@@ -233,7 +235,7 @@ def summarise(
     with np.errstate(over="ignore", invalid="ignore"):  # then b is not finite, and refused
         first = np.einsum("nl,nld->nd", y, x) / x.dtype.type(y.shape[1])
         b = np.column_stack([first, (y * y).mean(axis=1)])
-    return Contexts(x_query, b, y_query, np.full(len(y), marked))
+    return Contexts(locked(x_query), b, locked(y_query), np.full(len(y), marked))
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,14 +293,14 @@ class Source:
     mu_x: Any = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        count("d", self.d, high=_WIDEST)
+        keep(self, d=count("d", self.d, high=_WIDEST))
         hermite.checked(self.link, name="link")(_PROBES)
         for name in ("noise", "theta_xi", "theta_x"):
-            object.__setattr__(self, name, magnitude(name, getattr(self, name), high=_LOUDEST))
+            keep(self, **{name: magnitude(name, getattr(self, name), high=_LOUDEST)})
         for name in ("gamma_xi", "gamma_x"):
-            object.__setattr__(self, name, _direction(name, getattr(self, name), self.d))
+            keep(self, **{name: _direction(name, getattr(self, name), self.d)})
         for name in ("mu_xi", "mu_x"):
-            object.__setattr__(self, name, _vector(name, getattr(self, name), self.d, at=None))
+            keep(self, **{name: _vector(name, getattr(self, name), self.d, at=None)})
 
     @border
     def tasks(self, n_prompts: int, *, rng: np.random.Generator) -> Floats:
@@ -380,7 +382,7 @@ def _vector(name: str, value: ArrayLike | None, d: int, *, at: int | None) -> Fl
         raise ValueError(f"{name} must have the source's dimension {d}, got shape {vector.shape}")
     if at is None:
         magnitude(f"largest entry of {name}", float(np.abs(vector).max()), high=_LOUDEST)
-    return vector
+    return locked(vector)
 
 
 def _direction(name: str, value: ArrayLike | None, d: int) -> Floats:
@@ -389,7 +391,7 @@ def _direction(name: str, value: ArrayLike | None, d: int) -> Floats:
     if largest == 0:
         raise ValueError(f"{name} must not be zero; leave it out for the first axis")
     vector = vector / largest  # first, so that no square overflows or vanishes
-    return vector / np.linalg.norm(vector)
+    return locked(vector / np.linalg.norm(vector))
 
 
 def source_list(sources: Sequence[Source] | Source) -> tuple[Source, ...]:

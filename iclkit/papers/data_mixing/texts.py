@@ -21,6 +21,7 @@ from iclkit._checks import (
     flag,
     generator,
     instance,
+    keep,
     real_array,
     same_length,
     scalar,
@@ -163,7 +164,8 @@ def prepare_texts(
     if share >= 1:
         raise ValueError(f"train_share must be < 1, got {share:g}")
     checked = {name: _checked_source(name, source) for name, source in _items(sources)}
-    _one_width(checked, count("d", d))
+    d = count("d", d)
+    _one_width(checked, d)
     orders = _orders([len(pool.y) for pool in checked.values()], generator(rng), aligned)
     pairs = zip(checked.items(), orders, strict=True)
     halves = {name: _split(pool, order, share) for (name, pool), order in pairs}
@@ -545,8 +547,8 @@ class Plan:
 
     def __post_init__(self) -> None:
         for name in ("n_context", "n_prompts", "width", "n_validation", "n_test"):
-            count(name, getattr(self, name))
-        flag("sign_flip", self.sign_flip)
+            keep(self, **{name: count(name, getattr(self, name))})
+        keep(self, sign_flip=flag("sign_flip", self.sign_flip))
         activation(self.activation)
 
 

@@ -404,7 +404,8 @@ def negative_samples(lookup: Lookup, ratio: float) -> NDArray[np.intp]:
     ValueError
         If the ratio is out of its range.
     """
-    if not 0 < scalar("negative_ratio", ratio) <= 1:
+    ratio = scalar("negative_ratio", ratio)
+    if not 0 < ratio <= 1:
         raise ValueError(
             f"negative_ratio must be in (0, 1] with negative samples, got {ratio}; "
             "for none set negative_weight=0"

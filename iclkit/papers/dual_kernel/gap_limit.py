@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.stats import chi2
 
-from iclkit._checks import border, finite_array, scalar
+from iclkit._checks import border, finite_array, keep, locked, scalar
 from iclkit.papers.dual_kernel._laws import (
     Law,
     Layer,
@@ -159,11 +159,10 @@ class GapLaw:
     values: Floats
 
     def __post_init__(self) -> None:
-        values = np.array(finite_array("values", self.values, ndim=1))
+        values = finite_array("values", self.values, ndim=1)
         if values.min() < 0:
             raise ValueError(f"values must be >= 0, got {values.min():.6g}")
-        values.setflags(write=False)
-        object.__setattr__(self, "values", values)
+        keep(self, values=locked(values))
 
     @property
     def mean_square(self) -> float:

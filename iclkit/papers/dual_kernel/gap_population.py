@@ -159,7 +159,8 @@ def gap_moment(
     0.02553
     """
     spread = gap_moments(W_K, W_V, law=law).spread
-    return scalar("radius", radius) * spread / count("n_demo", n_demo) * radius
+    radius = scalar("radius", radius)
+    return radius * spread / count("n_demo", n_demo) * radius
 
 
 @border

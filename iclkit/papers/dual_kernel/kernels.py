@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 
-from iclkit._checks import border, choice, count, finite_array
+from iclkit._checks import border, choice, count, finite_array, keep
 from iclkit.papers.dual_kernel.attention import Lookup, checked_lookup
 
 __all__ = [
@@ -111,7 +111,7 @@ class KernelMap:
 
     def __post_init__(self) -> None:
         choice("kind", self.kind, KERNELS)
-        count("degree", self.degree)
+        keep(self, degree=count("degree", self.degree))
 
     @border
     def __call__(self, columns: ArrayLike) -> Floats:

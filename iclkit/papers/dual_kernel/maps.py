@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
-from iclkit._checks import border, choice, count, finite_array, instance, scalar
+from iclkit._checks import border, choice, count, finite_array, instance, keep, locked, scalar
 
 __all__ = [
     "KINDS",
@@ -58,11 +58,9 @@ class FeatureMap:
     rho: float = 1.0
 
     def __post_init__(self) -> None:
-        rows = finite_array("projections", self.projections, ndim=2, single=True).copy()
-        rows.setflags(write=False)
-        object.__setattr__(self, "kind", checked_kind(self.kind))
-        object.__setattr__(self, "projections", rows)
-        object.__setattr__(self, "rho", scalar("rho", self.rho, open_=True))
+        rows = finite_array("projections", self.projections, ndim=2, single=True)
+        rho = scalar("rho", self.rho, open_=True)
+        keep(self, kind=checked_kind(self.kind), projections=locked(rows), rho=rho)
 
     @property
     def n_projections(self) -> int:

@@ -689,8 +689,7 @@ def step_price(
     (1.0786, 1.0204)
     """
     endless = isinstance(n_steps, float) and n_steps == np.inf
-    if not endless:
-        _positive_steps(n_steps)
+    n_steps = np.inf if endless else _positive_steps(n_steps).item()
     unbounded = isinstance(ceiling, float) and ceiling == np.inf
     ceiling = _FAR if unbounded else scalar("ceiling", ceiling, open_=True)
     if ceiling > _FAR or (ceiling == _FAR and not endless):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iclkit._checks import border, count, finite_array
+from iclkit._checks import border, count, finite_array, locked
 from iclkit.papers.dual_kernel.attention import attention_output
 from iclkit.papers.dual_kernel.dual import DualModel
 from iclkit.papers.dual_kernel.maps import FeatureMap
@@ -65,7 +65,8 @@ class ExactStream(NamedTuple):
     @border
     def forget(self, index: int) -> ExactStream:
         """Return the stream as if token `index`, counted from 0, had never come."""
-        if count("index", index, low=0) >= self.keys.shape[1]:
+        index = count("index", index, low=0)
+        if index >= self.keys.shape[1]:
             raise ValueError(f"index must be < {self.keys.shape[1]} tokens, got {index}")
         return ExactStream(np.delete(self.keys, index, 1), np.delete(self.values, index, 1))
 
@@ -101,7 +102,7 @@ def exact_stream(keys: ArrayLike, values: ArrayLike) -> ExactStream:
     ValueError
         If shapes do not fit together or an entry is not finite.
     """
-    return ExactStream(*_pairs(keys, values))
+    return ExactStream(*map(locked, _pairs(keys, values)))
 
 
 # ------------------------------------------------------------------ with features

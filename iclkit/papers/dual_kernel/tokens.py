@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from iclkit._checks import border, choice, count, finite_array, generator, instance, scalar
+from iclkit._checks import border, choice, count, finite_array, generator, instance, keep, scalar
 from iclkit.prompts import Prompts
 
 __all__ = ["LINKS", "CubeRegression", "prompt_tokens", "random_layer"]
@@ -58,7 +58,7 @@ class CubeRegression:
     link: str = "linear"
 
     def __post_init__(self) -> None:
-        count("dim", self.dim)
+        keep(self, dim=count("dim", self.dim))
         choice("link", self.link, LINKS)
 
     @border

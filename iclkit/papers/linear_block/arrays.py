@@ -12,7 +12,6 @@ __all__ = [
     "checked_prior",
     "checked_prompts",
     "checked_step",
-    "frozen",
     "of_shape",
     "sized_matrix",
     "sized_vector",
@@ -61,10 +60,3 @@ def of_shape(name: str, array: Floats, shape: tuple[int, ...]) -> Floats:
     if array.shape != shape:
         raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
     return array
-
-
-def frozen(array: Floats) -> Floats:
-    """Return a read-only copy, for objects that keep arrays."""
-    copy = array.copy()
-    copy.setflags(write=False)
-    return copy

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import solve_ivp
 from scipy.special import exprel
 
-from iclkit._checks import border, finite_array
+from iclkit._checks import border, finite_array, locked
 from iclkit.papers.linear_block.arrays import checked_prior, checked_step
 from iclkit.papers.linear_block.network import Weights, network_gradient
 from iclkit.papers.linear_block.polynomial import Reduced
@@ -271,7 +271,7 @@ def _times(times: ArrayLike) -> Floats:
         )
     if 0 < times[-1] < _SOONEST:
         raise ValueError(f"times must end at {_SOONEST:g} or later, got {times[-1]:g}")
-    return times
+    return locked(times)
 
 
 def _weights(

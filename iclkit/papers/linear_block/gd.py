@@ -12,12 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iclkit._checks import border, count
+from iclkit._checks import border, count, keep, locked
 from iclkit.papers.linear_block.arrays import (
     checked_prior,
     checked_prompts,
     checked_step,
-    frozen,
     sized_matrix,
 )
 from iclkit.papers.linear_block.polynomial import Reduced, checked_reduced, exact_risk, in_units
@@ -116,8 +115,7 @@ class GDPredictor:
 
     def __post_init__(self) -> None:
         beta, gamma = checked_step(self.beta, self.gamma)
-        object.__setattr__(self, "beta", frozen(beta))
-        object.__setattr__(self, "gamma", frozen(gamma))
+        keep(self, beta=locked(beta), gamma=locked(gamma))
 
     @border(finite=True)
     def __call__(self, x: ArrayLike, y: ArrayLike, x_query: ArrayLike) -> Floats:

@@ -14,12 +14,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iclkit._checks import border, finite_array, instance
+from iclkit._checks import border, finite_array, instance, keep, locked
 from iclkit.papers.linear_block.arrays import (
     checked_prior,
     checked_prompts,
     checked_step,
-    frozen,
     of_shape,
     sized_vector,
 )
@@ -388,11 +387,11 @@ class BlockPredictor:
     def __post_init__(self) -> None:
         weights = instance("weights", self.weights, Weights, "it holds W_P, W_V, W_K, W_Q")
         checked = _checked_weights(*weights)
-        kept = Weights._make(None if w is None else frozen(w) for w in checked)
-        object.__setattr__(self, "weights", kept)
+        kept = Weights._make(None if w is None else locked(w) for w in checked)
+        keep(self, weights=kept)
         if self.guess is not None:
             guess = sized_vector("guess", self.guess, checked.W_P.shape[1] - 1)
-            object.__setattr__(self, "guess", frozen(guess))
+            keep(self, guess=locked(guess))
 
     @border
     def __call__(self, x: ArrayLike, y: ArrayLike, x_query: ArrayLike) -> Floats:

@@ -268,7 +268,8 @@ def simulate_pretraining(
     prior = isotropic_prior(d, n_context=n_context, mean=mean, noise_var=noise_var)
     fitted = fit_gd(prior.sample(n_prompts, rng=rng))
     excess = gd_risk(prior, fitted.beta, fitted.gamma) - optimal_gd(prior).risk
-    return {"excess": excess, "scaled": n_prompts * excess, "sweeps": float(fitted.sweeps)}
+    scaled = count("n_prompts", n_prompts) * excess
+    return {"excess": excess, "scaled": scaled, "sweeps": float(fitted.sweeps)}
 
 
 # ------------------------------------------------------------------ another context length

@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iclkit._checks import border, count, finite_array, generator, instance, scalar
+from iclkit._checks import border, count, finite_array, generator, instance, keep, locked, scalar
 from iclkit.prompts import Prompts
 
 __all__ = [
@@ -83,14 +83,13 @@ class RegressionPrior:
     def __post_init__(self) -> None:
         mean = finite_array("task_mean", self.task_mean, ndim=1)
         checked = {
-            "task_mean": _frozen(mean),
-            "input_cov": _frozen(_covariance("input_cov", self.input_cov, len(mean))),
-            "task_cov": _frozen(_covariance("task_cov", self.task_cov, len(mean))),
+            "task_mean": locked(mean),
+            "input_cov": locked(_covariance("input_cov", self.input_cov, len(mean))),
+            "task_cov": locked(_covariance("task_cov", self.task_cov, len(mean))),
             "noise_var": scalar("noise_var", self.noise_var),
             "n_context": count("n_context", self.n_context),
         }
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
+        keep(self, **checked)
         _check_labels(self)
 
     @property
@@ -339,9 +338,3 @@ def _without_negative(matrix: Floats) -> Floats:
     """Return the matrix with its negative eigenvalues set to 0: no risk may fall below 0."""
     root = covariance_root(matrix)
     return root @ root.T
-
-
-def _frozen(array: Floats) -> Floats:
-    copy = np.array(array, dtype=np.float64)
-    copy.setflags(write=False)
-    return copy

@@ -127,6 +127,7 @@ def scratchpad_risk(
     constant = scalar("constant", constant, low=-np.inf)
     gamma = constant * offset
     block = reduced_risk(prior, u=u, u0=u0, U=U, v=v, gamma=gamma)
+    u0 = scalar("u0", u0, low=-np.inf)
     mean, H, kappa = prior.task_mean, prior.input_cov, whiten(prior).level
     u, v, U = np.asarray(u, float), np.asarray(v, float), np.asarray(U, float)
     b, A = u + u0 * mean, U + np.outer(mean, v)

@@ -182,7 +182,8 @@ def simulate_contexts(
         rho=rho,
         penalty=penalty,
     )
-    new, old = (np.zeros(d), np.eye(d)), (model.pool.mean, model.pool.second_moment)
+    dim = model.pool.dim
+    new, old = (np.zeros(dim), np.eye(dim)), (model.pool.mean, model.pool.second_moment)
     found: dict[str, float] = {}
     for ending, error in (("", partial(readout_error, model.gamma)), ("_equivalent", law.error)):
         for name, tasks in (("icl", new), ("idg", old)):

@@ -492,7 +492,7 @@ def pretrain(
     >>> model.gamma.shape, model.v.shape, model.pool.n_tasks
     ((4, 5), (32, 5), 4)
     """
-    size = sizes(d, alpha, kappa, tau)
+    d, size = count("d", d), sizes(d, alpha, kappa, tau)
     rho, penalty = scalar("rho", rho), scalar("penalty", penalty)
     pool = sphere_tasks(size.n_tasks, d, rng=generator(rng))
     tasks = pool.assign(size.n_prompts)

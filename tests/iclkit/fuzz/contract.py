@@ -15,6 +15,7 @@ from iclkit.bench.backends import SweepError
 from iclkit.corpora import CorpusError
 from iclkit.solvers import ConvergenceError
 from tests.iclkit.fuzz.public import Call
+from tests.tolerances import ROUTES
 
 LONGEST = 250  # characters of a message
 SECONDS = 10.0  # of CPU, for one call; small input is a matter of milliseconds
@@ -160,3 +161,24 @@ def check_value(call: Call, value: Any) -> None:
             raise BrokenPromiseError("NaN in the result")
         if np.isinf(leaf).any() and "infin" not in doc and "inf`" not in doc:
             raise BrokenPromiseError("infinity in the result")
+
+
+def check_same(wanted: Any, found: Any) -> None:
+    """Raise unless two results are the same, kinds of numbers included."""
+    for one, other in zip(leaves(wanted), leaves(found), strict=True):
+        if not isinstance(other, type(one)):
+            raise BrokenPromiseError(f"{one!r:.60} became {other!r:.60}")
+        if isinstance(one, int | str):
+            assert one == other
+        if isinstance(one, float | np.ndarray | np.generic):
+            _check_close(np.asarray(one), np.asarray(other))
+
+
+def _check_close(one: np.ndarray, other: np.ndarray) -> None:
+    if one.dtype != other.dtype:
+        raise BrokenPromiseError(f"{one.dtype} became {other.dtype}")
+    if one.dtype.kind == "f":
+        size = float(np.abs(one)[np.isfinite(one)].max(initial=0))
+        np.testing.assert_allclose(other, one, rtol=ROUTES, atol=ROUTES * min(size, 1e300))
+    else:
+        np.testing.assert_array_equal(other, one)

@@ -19,6 +19,7 @@ class Variant(NamedTuple):
     label: str
     value: Any
     outcome: str
+    like: Any = None  # the plain value that "same" compares with, if not the valid one
 
 
 class Framed:
@@ -79,7 +80,9 @@ def _of_integer(value: int) -> Iterator[Variant]:
     )
     for other in (0, -1, -(10**5000), 10**15, 2**62, 2**63, float(value), np.inf):
         yield Variant(f"{other:.3g}" if abs(other) < 1e300 else "vast", other, "either")
-    yield Variant("numpy int", np.int64(value), "same")
+    for kind in (np.int8, np.uint8, np.int16, np.int32, np.uint32, np.int64, np.uint64):
+        if np.iinfo(kind).min <= value <= np.iinfo(kind).max:
+            yield Variant(kind.__name__, kind(value), "same")
 
 
 def _of_number(value: float) -> Iterator[Variant]:
@@ -90,6 +93,9 @@ def _of_number(value: float) -> Iterator[Variant]:
     yield from (
         Variant(kind.__name__, kind(value), "same") for kind in (np.array, np.float64, Fraction)
     )
+    for kind in (np.float32, np.float16):
+        short = kind(value)
+        yield Variant(kind.__name__, short, "same", like=float(short))
 
 
 def _of_text(value: str) -> Iterator[Variant]:
