@@ -93,7 +93,7 @@ class Budget:
     peak_gb: float = 2.0
 
 
-SIZES = (Budget(90, peak_gb=1.5), Budget(600), Budget(12 * 3600, 20, peak_gb=6.0))
+SIZES = (Budget(90, peak_gb=1.5), Budget(600), Budget(12 * 3600, 20, peak_gb=14.0))
 BUDGETS = dict(zip(claims.PROFILES, SIZES, strict=True))
 
 
