@@ -193,6 +193,7 @@ def hostile(folder):
         "MPLBACKEND": "tkagg",
         "OMP_NUM_THREADS": "7",
         "OPENBLAS_NUM_THREADS": "7",
+        "ICLKIT_CELL_THREADS": "7",
         "NPY_DISABLE_CPU_FEATURES": "AVX2",
         "ICLKIT_CACHE": "/dev/null",
         "GIT_DIR": NOWHERE,

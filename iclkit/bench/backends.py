@@ -1,7 +1,8 @@
 """Where the cells of a sweep run: in this process, on local cores, or on a Dask cluster.
 
 All three take batches of calls and give futures, so that one loop serves them all. A worker uses
-one BLAS thread, gets the function once, and ends when the process that started it is gone.
+one BLAS thread, gets the function once, and ends when the process that started it is gone. Only to
+see whether more threads change a number, the runner asks for more in the workers of this machine.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import io
 import logging
 import os
 import pickle
+import re
 import socket
 import sys
 import threading
@@ -29,7 +31,7 @@ import joblib
 from joblib.externals.loky import get_reusable_executor
 from threadpoolctl import threadpool_limits
 
-from iclkit._checks import count
+from iclkit._checks import count, shown
 from iclkit.bench.fingerprint import borrowed, in_module, versions
 
 __all__ = ["Pool", "SweepError", "pool_of"]
@@ -41,6 +43,7 @@ LOOK_SECONDS = 0.5  # between looks how many workers a cluster has
 MAX_BYTES = 8 * 2**20  # of a function with its closure: a cluster gets it with every batch
 THREADS = ("OMP_NUM", "OPENBLAS_NUM", "MKL_NUM", "BLIS_NUM", "VECLIB_MAXIMUM", "NUMEXPR_NUM")
 ONE_THREAD = {f"{name}_THREADS": "1" for name in THREADS}
+CELL_THREADS = "ICLKIT_CELL_THREADS"  # for a sweep of seeds, which looks whether they matter
 LOST = "the connection to the Dask scheduler was lost"
 Function = Callable[[Any], Any]
 Loaded = tuple[tuple[str, tuple[str, ...]], str]  # a module and names in it, and their digest
@@ -109,19 +112,29 @@ def pool_of(n_jobs: int | None, cluster: Any = None) -> Iterator[Pool]:
 def _jobs(n_jobs: int | None) -> int:
     cores = joblib.cpu_count()
     if n_jobs is None:
-        return cores
+        return max(1, cores // cell_threads())
     n_jobs = count("n_jobs", n_jobs, low=-(10**6))
     if n_jobs == 0:
         raise ValueError("n_jobs must be >= 1, or negative to leave cores free, got 0")
     return n_jobs if n_jobs > 0 else max(1, cores + 1 + n_jobs)
 
 
+def cell_threads() -> int:
+    """Return how many BLAS threads a cell has on this machine: one, but for the runner's wish."""
+    wish = os.environ.get(CELL_THREADS, "1")
+    if not re.fullmatch("[1-9][0-9]{,2}", wish):
+        raise SweepError(f"{CELL_THREADS} must be from 1 to 999, got {shown(wish)}; unset it")
+    return int(wish)
+
+
 @contextlib.contextmanager
 def _here() -> Iterator[Pool]:
+    threads = cell_threads()
     before = {name: os.environ.get(name) for name in ONE_THREAD}
-    os.environ.update(ONE_THREAD)  # for a library that a cell is the first to load
+    # for a library that a cell is the first to load
+    os.environ.update(dict.fromkeys(ONE_THREAD, str(threads)))
     try:
-        with threadpool_limits(1):
+        with threadpool_limits(threads):
             yield Pool(_now, lambda: 1, lambda function: function, lambda: None)
     finally:
         for name, value in before.items():
@@ -138,7 +151,8 @@ def _now(function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
 
 def _local(jobs: int) -> Pool:
     """Return the pool of local processes, which outlive a sweep and serve the next."""
-    start = {"initializer": _follow, "initargs": (os.getpid(),), "env": ONE_THREAD}
+    threads = dict.fromkeys(ONE_THREAD, str(cell_threads()))
+    start = {"initializer": _follow, "initargs": (os.getpid(),), "env": threads}
     executor = functools.partial(get_reusable_executor, jobs, timeout=IDLE_SECONDS, **start)
 
     def submit(function: Callable[..., Any], *arguments: Any) -> "Future[Any]":

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from iclkit.bench.backends import CELL_THREADS
+
 __all__ = ["environment", "private_folder"]
 
 # Beginnings of the variables that can change what a run computes: none reaches it but our own.
@@ -31,7 +33,7 @@ def environment(place: Path, root: Path, count: int = 1) -> dict[str, str]:
     made = {"JUPYTER_PATH": str(kernel_folder(place)), "MATPLOTLIBRC": str(empty_file(place))}
     kept = {"ICLKIT_CACHE": str(root / "_build" / "corpora"), "MPLCONFIGDIR": fonts_folder(place)}
     others = {k: v for k, v in os.environ.items() if not k.startswith(CHANGE_NUMBERS)}
-    return others | own | dict.fromkeys(threads, str(count)) | fixed | made | kept
+    return others | own | dict.fromkeys((*threads, CELL_THREADS), str(count)) | fixed | made | kept
 
 
 def kernel_folder(place: Path) -> Path:

@@ -137,8 +137,8 @@ def how(record: Record, pages: set[str]) -> str:
         "A verdict at one seed may be luck, and one with one thread may hang on the order of a "
         f"sum.\nSo {notebooks(record, pages)}, with profile `{record.profile}` "
         f"({made}; {'; '.join(machines)}).\n"
-        "Cells of a sweep compute with one thread, however many are allowed, so that their numbers "
-        "cannot\ndepend on it.\n"
+        "Cells of a sweep compute with one thread everywhere, and with more only here, to see "
+        "whether it\nmatters.\n"
     )
 
 

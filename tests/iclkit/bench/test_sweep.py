@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 
 from iclkit.bench import backends
+from iclkit.bench.backends import SweepError
+from iclkit.bench.quiet import environment
 from iclkit.bench.sweep import grid, summarize, sweep
 
 GRID = grid(d=[2, 3], tau=[0.5, 1.0])
@@ -275,6 +277,29 @@ def test_one_process_uses_one_thread_and_gives_the_others_back(monkeypatch):
     assert table.iloc[0, -2:].tolist() == [1, 1]
     assert os.environ["OMP_NUM_THREADS"] == "3"
     assert "MKL_NUM_THREADS" not in os.environ
+
+
+def threads_of(*, d, rng):
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return {name: int(os.environ[name]) for name in names}
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_sweep_of_seeds_may_ask_for_more_threads_in_a_cell(tmp_path, monkeypatch, n_jobs):
+    monkeypatch.setattr("joblib.cpu_count", lambda: 4)
+    assert backends._jobs(None) == 4
+    for name, value in environment(tmp_path, tmp_path, 2).items():
+        monkeypatch.setenv(name, value)
+    assert backends._jobs(None) == 2, "threads that wait for a processor are slow"
+    table = sweep(threads_of, grid(d=1), seed=0, n_jobs=n_jobs)
+    assert table.iloc[0, -3:].tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("wish", ["", "0", "-1", "1.5", "two", "²", "9" * 5000])
+def test_threads_of_a_cell_are_a_number(monkeypatch, wish):
+    monkeypatch.setenv("ICLKIT_CELL_THREADS", wish)
+    with pytest.raises(SweepError, match=r"^ICLKIT_CELL_THREADS must be from 1 to 999, got '"):
+        sweep(threads_of, grid(d=1), seed=0)
 
 
 def test_summary_is_mean_and_standard_error():
