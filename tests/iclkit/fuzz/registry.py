@@ -7,7 +7,7 @@ from tests.iclkit.fuzz.block_arguments import BLOCK, BLOCK_CALLS, BLOCK_SELVES
 from tests.iclkit.fuzz.dual_arguments import DUAL, DUAL_CALLS, DUAL_SELVES
 from tests.iclkit.fuzz.hostile import Variant
 from tests.iclkit.fuzz.mixing_arguments import MIXING, MIXING_CALLS, MIXING_SELVES
-from tests.iclkit.fuzz.public import Call
+from tests.iclkit.fuzz.public import Call, calls
 from tests.iclkit.fuzz.shared_arguments import COMMON, SHARED, SHARED_CALLS, SHARED_SELVES
 from tests.iclkit.fuzz.world import Make, World
 
@@ -49,6 +49,7 @@ SLOW = {  # a tenth of a second and more
         "search_weights",
     )
 }
+QUICK = [key for key in calls() if key not in SLOW]
 COMPANIONS = ("weights",)  # have a default that fits one source only
 
 
