@@ -27,12 +27,17 @@ from iclkit.bench.records import FIGURE_MIME
 from iclkit.bench.runner import own_cells
 from iclkit.bench.sources import computing_digest
 
-__all__ = ["KeptRun", "keep", "kept_runs"]
+__all__ = ["SINCE", "KeptRun", "keep", "kept_runs"]
 
-EDITED = "the sources have changed since"
-ALIKE = "the sources have changed since, but give the same scores at the size of the book"
+EDITED = "edited since"
+ALIKE = "edited since, same scores"
 SAME = 1e-6  # of a score or of its limit, for scores that count as the same
-UNKNOWN = "whether the sources have changed since cannot be told with Python {}"
+UNKNOWN = "whether edited since cannot be told with Python {}"
+#: What a page says of these words.
+SINCE = (
+    "*Edited since*: the notebook or the library has changed after the run; *same scores*: at the "
+    "size of the book its scores have not."
+)
 REPLICATES = "n"  # the column that `summarize` adds: rows without it are formulas or citations
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from iclkit import __version__
-from iclkit.bench.archive import KeptRun
+from iclkit.bench.archive import SINCE, KeptRun
 from iclkit.bench.claims import DIFFERS, FAILS, HOLDS, ICONS, NOT_ATTEMPTED, Entry
 from iclkit.bench.runner import BUDGETS
 from iclkit.site.cards import Page, duration, memory, score
@@ -22,7 +22,7 @@ __all__ = ["SITE_FACTS", "health_page", "site_facts"]
 SITE_FACTS: Final = "_static/site.json"
 
 COLUMNS = (HOLDS, DIFFERS, FAILS, NOT_ATTEMPTED)
-KEPT_HEAD = "Claims that were changed since, or moved to another page, are not counted."
+KEPT_HEAD = f"Claims that were changed since, or moved to another page, are not counted.\n{SINCE}"
 HEAD = """\
 # Health
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from iclkit.bench.archive import KeptRun
+from iclkit.bench.archive import SINCE, KeptRun
 from iclkit.bench.claims import (
     DIFFERS,
     FAILS,
@@ -49,7 +49,7 @@ ORIGINS = {
     "new here": "new here, not in the paper",
     "recalled": "recalled, not checked against the paper's text",
 }
-LEDGER_HEAD = """\
+LEDGER_HEAD = f"""\
 # Claims ledger
 
 Every row is a sentence that a computer can check.
@@ -61,8 +61,9 @@ a check that could not notice 100 % fails, unless its claim is a bound with a st
 A score must stay within its limit.
 Runs at the papers' own sizes take too long for every build: where one was kept, its result stands
 in the row with its commit, date and machine, and rows without one have not been run at that size.
-A result of a claim that was changed since is left out; where the sources have changed, it says so.
-The runs behind the rows are on the page {doc}`health`.
+A result of a claim that was changed since is left out.
+{SINCE}
+The runs behind the rows are on the page {{doc}}`health`.
 
 """
 FILTERS = """\

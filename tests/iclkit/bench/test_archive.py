@@ -135,15 +135,15 @@ class TestSources:
 
     def test_an_edit_of_a_module(self, root):
         (root / "iclkit/sums.py").write_text(SUMS.replace("+", "-"))
-        assert self.since() == "the sources have changed since"
+        assert self.since() == "edited since"
 
     def test_an_edit_of_a_cell(self, root):
         toy.write(root, "01_toy", CELLS | {"sum": "sums.add(1, 3)"})
-        assert self.since() == "the sources have changed since"
+        assert self.since() == "edited since"
 
     def test_an_edit_that_moved_no_score_at_the_size_of_the_book(self, root):
         (root / "iclkit/sums.py").write_text(SUMS.replace("a + b", "b + a"))
-        words = "the sources have changed since, but give the same scores at the size of the book"
+        words = "edited since, same scores"
         new = replace(SMALL, id="LU-S2", score=9.0)
         rounded = replace(SMALL, score=SMALL.score * (1 + 1e-9))
         assert self.since(SMALL) == self.since(new, rounded) == words
@@ -162,7 +162,7 @@ class TestSources:
     )
     def test_an_edit_that_did_or_may_have(self, root, today):
         (root / "iclkit/sums.py").write_text(SUMS.replace("+", "-"))
-        assert self.since(*today) == "the sources have changed since"
+        assert self.since(*today) == "edited since"
 
     def test_what_was_not_attempted_has_no_score_to_move(self):
         lacking = replace(SMALL, score=math.nan, limit=math.nan, verdict="not attempted")
@@ -170,7 +170,7 @@ class TestSources:
 
     def test_a_notebook_that_went(self, root):
         (root / "notebooks/01_toy.ipynb").unlink()
-        assert self.since() == "the sources have changed since"
+        assert self.since() == "edited since"
 
     @pytest.mark.usefixtures("root")
     def test_another_python_reads_sources_in_its_own_way(self, monkeypatch):

@@ -69,7 +69,7 @@ def test_kept_runs_have_a_table_of_their_own():
 def test_kept_runs_of_several_machines_and_of_older_sources_say_so():
     made = {"notebook": "04_name", "seed": 3, "seconds": 1.0, "peak_memory_mb": 1}
     made |= {"date": "2026-01-01", "commit": "abc", "machine": "m"}
-    since = "the sources have changed since"
+    since = "edited since"
     runs = [KeptRun(made, (), since), KeptRun(made | {"machine": "another"}, ())]
     text = health.kept_table(PAGES, runs)
     assert f"2026-01-01 `abc`; {since} | m |\n" in text

@@ -100,8 +100,8 @@ def test_paper_size_stands_beside_its_claim(monkeypatch):
     page = pages.ledger_page({}, [KeptRun(made, (ENTRIES[1].row,))])
     assert page.count("*At paper size.* Holds: measured 1") == 1
     assert "(seed 3, commit `abc`, today, m)" in page
-    since = KeptRun(made, (ENTRIES[1].row,), "the sources have changed since")
-    assert "today, m; the sources have changed since)." in pages.ledger_page({}, [since])
+    since = KeptRun(made, (ENTRIES[1].row,), "edited since")
+    assert "today, m; edited since)." in pages.ledger_page({}, [since])
 
 
 def test_each_claim_has_one_target_for_links(page):
