@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import itertools
 import numbers
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -38,6 +39,7 @@ __all__ = [
     "same_length",
     "scalar",
     "shown",
+    "unmasked",
 ]
 
 _MOST = 10**15  # no array of so many numbers fits into a machine
@@ -91,8 +93,7 @@ def real_array(name: str, values: ArrayLike, *, kinds: str = "biuf") -> NDArray[
 
 
 def _real(name: str, values: ArrayLike, kinds: str) -> NDArray[Any]:
-    if _masked(values, _AXES):
-        raise ValueError(f"{name} must have no masked entries; fill them or drop them")
+    unmasked(name, values)
     try:
         array = np.asarray(values)
     except ValueError:
@@ -104,16 +105,23 @@ def _real(name: str, values: ArrayLike, kinds: str) -> NDArray[Any]:
     return array
 
 
-def _masked(values: object, depth: int) -> bool:
-    """Return whether entries are masked, in lists of lists down to some depth."""
-    if isinstance(values, np.ma.MaskedArray):
-        return bool(np.ma.is_masked(values))
-    if not isinstance(values, list | tuple) or depth == 0:
-        return False
-    kinds = set(map(type, values))  # so that a long list of floats is passed through once, in C
-    if not any(issubclass(kind, list | tuple | np.ma.MaskedArray) for kind in kinds):
-        return False
-    return any(_masked(part, depth - 1) for part in values)
+def unmasked(name: str, values: T) -> T:
+    """Return `values` if no entry is masked, in lists of lists neither, where NumPy drops masks."""
+    if type(values) is np.ndarray:
+        return values
+    level: list[Any] = [values]
+    for _ in range(_AXES + 1):
+        # by kinds first, so that long lists of floats are passed through in C
+        kinds = set(map(type, level))
+        if any(issubclass(kind, np.ma.MaskedArray) for kind in kinds):
+            masked = (part for part in level if isinstance(part, np.ma.MaskedArray))
+            if any(map(np.ma.is_masked, masked)):
+                raise ValueError(f"{name} must have no masked entries; fill them or drop them")
+        if not any(issubclass(kind, list | tuple) for kind in kinds):
+            break
+        lists = (part for part in level if isinstance(part, list | tuple))
+        level = list(itertools.chain.from_iterable(lists))
+    return values
 
 
 def _double(array: NDArray[Any]) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from iclkit._checks import count, shown
 
 __all__ = ["stream"]
 
-_BEYOND = 2**4096  # Python writes out no integer of 4300 digits
+_BEYOND = 10**4300  # Python writes out no longer integer
 
 
 def stream(seed: int, *name: object) -> np.random.Generator:
@@ -39,7 +39,7 @@ def stream(seed: int, *name: object) -> np.random.Generator:
         If `seed` is not an integer, or a part of `name` is of another type.
     ValueError
         If `seed` is negative or a part of `name` is NaN, which equals nothing, or an
-        integer of 2**4096 and more.
+        integer of more than 4300 digits.
 
     Notes
     -----
@@ -73,7 +73,7 @@ def _plain(part: object) -> object:
     if isinstance(part, float):
         return _plain_float(part)
     if isinstance(part, int) and abs(part) >= _BEYOND:
-        raise ValueError("a stream's name must hold integers below 2**4096, got a larger one")
+        raise ValueError("a stream's name must hold integers of at most 4300 digits, got a longer")
     if part is None or isinstance(part, str | bool | int):
         return part
     raise TypeError(f"a stream's name must be made of plain values, got {type(part).__name__}")

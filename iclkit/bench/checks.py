@@ -29,7 +29,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from iclkit._checks import choice, count, instance, real_array, scalar, shown
+from iclkit._checks import choice, count, instance, real_array, scalar, shown, unmasked
 
 __all__ = [
     "FAMILY",
@@ -157,8 +157,9 @@ def family_limit(
     >>> [round(family_limit(1, replicates=n), 2) for n in (4, 10, 40)]
     [12.92, 4.78, 3.56]
     """
-    tail = scalar("level", level, open_=True) / (2 * count("comparisons", comparisons))
-    if not 0 < tail <= 0.5:
+    level = scalar("level", level, open_=True)
+    tail = level / (2 * count("comparisons", comparisons))
+    if level > 1 or tail == 0:
         raise ValueError(f"level must be a probability of at most 1 and not tiny, got {level:g}")
     return -(NormalDist().inv_cdf(tail) if replicates is None else _student(tail, replicates))
 
@@ -530,7 +531,7 @@ def _stderr(data: Data) -> NDArray[np.float64]:
 def _array(name: str, value: ArrayLike) -> NDArray[np.float64]:
     """Return real numbers, NaN allowed; what only turns into numbers is refused."""
     try:
-        array = real_array(name, _unboxed(value), kinds="iuf")
+        array = real_array(name, _unboxed(unmasked(name, value)), kinds="iuf")
     except (TypeError, OverflowError):
         raise TypeError(f"{name} must be numbers, got {shown(value)}") from None
     if array.size == 0:

@@ -403,7 +403,8 @@ def _outdated() -> bool:
     When a module was loaded nobody knows, so an edit between the start of Python and that counts,
     too: to start Python again is little work. An editor, a copy or another machine may give a file
     any time of its edit, past or to come; the system's own note of a change (on Windows it is of
-    the creation) cannot be set, so a change that it dates after the start counts in any case.
+    the creation) cannot be set, so a change that it dates after the start counts in any case,
+    of the file's permissions too.
     """
     start = psutil.Process().create_time() + SLACK
     files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from iclkit.bench.backends import CELL_THREADS
+from iclkit.bench.sweep import CLUSTER
 
 __all__ = ["environment", "private_folder"]
 
@@ -33,6 +34,8 @@ def environment(place: Path, root: Path, count: int = 1) -> dict[str, str]:
     made = {"JUPYTER_PATH": str(kernel_folder(place)), "MATPLOTLIBRC": str(empty_file(place))}
     kept = {"ICLKIT_CACHE": str(root / "_build" / "corpora"), "MPLCONFIGDIR": fonts_folder(place)}
     others = {k: v for k, v in os.environ.items() if not k.startswith(CHANGE_NUMBERS)}
+    if count > 1:
+        others.pop(CLUSTER, None)  # whose workers have one thread
     return others | own | dict.fromkeys((*threads, CELL_THREADS), str(count)) | fixed | made | kept
 
 

@@ -33,7 +33,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from iclkit._checks import count, instance, shown
-from iclkit.bench.backends import SweepError, pool_of
+from iclkit.bench.backends import SweepError, cell_threads, pool_of
 from iclkit.bench.batches import outcomes
 from iclkit.bench.fingerprint import describe, fingerprint, versions
 from iclkit.bench.store import FOLDER, Store, StoreError, check_unedited, opened
@@ -167,8 +167,8 @@ def sweep(
     _check_cell(cell)
     count("seed", seed, low=0, high=np.inf)  # seeds have no largest value
     _check_store(store)
-    points = itertools.product(sets, _replicates(replicates))
-    tasks = [_Task(cell.__name__, p, _shared(shared, sets), r) for p, r in points]
+    points, left_out = itertools.product(sets, _replicates(replicates)), _shared(shared, sets)
+    tasks = [_Task(cell.__name__, params, left_out, r) for params, r in points]
     where = _place(n_jobs, cluster)
     with _kept(cell, seed, store) as kept:
         results = _collect(functools.partial(_call, cell, seed, _kinds(sets)), tasks, where, kept)
@@ -298,6 +298,7 @@ def _check_store(store: str | Path | None) -> None:
 
 def _place(n_jobs: int | None, cluster: Any) -> tuple[int | None, Any]:
     named = os.environ.get(CLUSTER) or None
+    n_jobs = None if n_jobs is None else count("n_jobs", n_jobs, low=-(10**6))
     return n_jobs, named if cluster is None and n_jobs != 1 else cluster
 
 
@@ -309,7 +310,8 @@ def _kept(cell: Cell, seed: int, folder: str | Path | None) -> Iterator[Store | 
         yield None
         return
     check_unedited()
-    about = {"cell": cell.__name__, "seed": str(seed)} | versions()
+    threads = {} if cell_threads() == 1 else {"threads": str(cell_threads())}
+    about = {"cell": cell.__name__, "seed": str(seed)} | versions() | threads
     name = f"{cell.__name__}-{seed}-{fingerprint(cell, about)}"
     with opened(Path(folder), name, about) as store:
         yield store
@@ -446,8 +448,9 @@ def _counts(column: pd.Series) -> bool:
 
 
 def _floats(name: str, column: pd.Series) -> pd.Series:
-    """Return a column of objects as floats, None as missing."""
-    real = column.map(lambda value: value is None or isinstance(value, numbers.Real | np.bool_))
+    """Return a column of objects as floats, None and NA as missing."""
+    column = column.map(lambda value: np.nan if value is None or value is pd.NA else value)
+    real = column.map(lambda value: isinstance(value, numbers.Real | np.bool_))
     if not real.all():
         bad = shown(column[~real].iloc[0])
         raise TypeError(f"table must hold real numbers in column {name}, got {bad}")

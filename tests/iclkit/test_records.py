@@ -24,6 +24,10 @@ def made(name, arrays):
     match name:
         case "Source":
             return data_mixing.Source(3, link="tanh", gamma_x=vector, mu_x=vector, mu_xi=vector)
+        case "Contexts":
+            b, source = np.ones((2, 4)), np.array([0, 1])
+            arrays |= {"b": b, "source": source}
+            return data_mixing.Contexts(arrays["queries"], b, arrays["answers"], source)
         case "summarise":
             labels, answers = arrays["labels"], arrays["answers"]
             return data_mixing.summarise(arrays["prompts"], labels, arrays["queries"], answers)
@@ -44,7 +48,8 @@ def printed(record):
 
 
 @pytest.mark.parametrize(
-    "name", ["Source", "summarise", "moments", "exact_stream", "gradient_flow", "TaskPool"]
+    "name",
+    ["Source", "Contexts", "summarise", "moments", "exact_stream", "gradient_flow", "TaskPool"],
 )
 def test_a_record_does_not_follow_the_callers_arrays(name):
     arrays = {key: np.ones(shape) for key, shape in ONES.items()}

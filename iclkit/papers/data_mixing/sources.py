@@ -55,7 +55,7 @@ _PROBES = np.array([-1.5, -0.5, 0.5, 1.5])  # where a link is tried before it is
 
 @dataclass(frozen=True, eq=False)
 class Contexts:
-    """Prompts as attention sees them: one row per prompt.
+    """Prompts as attention sees them: one row per prompt; the arrays are read-only copies.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class Contexts:
 
     def __post_init__(self) -> None:
         for name in ("x", "b", "y", "source"):
-            keep(self, **{name: _real(name, getattr(self, name))})
+            keep(self, **{name: locked(_real(name, getattr(self, name)))})
         n, d = self.x.shape if self.x.ndim == 2 else (0, 0)
         shapes = [part.shape for part in (self.x, self.b, self.y, self.source)]
         if d == 0 or shapes != [(n, d), (n, d + 1), (n,), (n,)]:
@@ -235,7 +235,7 @@ def summarise(
     with np.errstate(over="ignore", invalid="ignore"):  # then b is not finite, and refused
         first = np.einsum("nl,nld->nd", y, x) / x.dtype.type(y.shape[1])
         b = np.column_stack([first, (y * y).mean(axis=1)])
-    return Contexts(locked(x_query), b, locked(y_query), np.full(len(y), marked))
+    return Contexts(x_query, b, y_query, np.full(len(y), marked))
 
 
 @dataclass(frozen=True, eq=False)

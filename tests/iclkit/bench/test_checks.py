@@ -282,6 +282,9 @@ def test_family_limit_is_bonferroni():
     assert [round(family_limit(m), 2) for m in (50, 200, 1000)] == [4.26, 4.56, 4.89]
     with pytest.raises(ValueError, match="comparisons must be >= 1, got 0"):
         family_limit(0)
+    for level in (1.5, 1e-323):
+        with pytest.raises(ValueError, match="level must be a probability of at most 1"):
+            family_limit(10, level=level)
 
 
 def test_family_limit_keeps_its_error_rate():
@@ -463,6 +466,9 @@ def test_masked_entries_are_not_compared_in_silence(field):
     masked = np.ma.array([1.0, 1.0], mask=[False, True])
     with pytest.raises(ValueError, match=f"^{field} must have no masked entries"):
         perform("close", 0.1, data._replace(**{field: masked}))
+    objects = np.ma.array([1.0, Fraction(1, 2)], mask=[False, True], dtype=object)
+    with pytest.raises(ValueError, match=f"^{field} must have no masked entries"):
+        perform("close", 0.1, data._replace(**{field: [objects, np.ma.masked]}))
     assert perform("close", 0.1, data._replace(**{field: np.ma.array([1.0, 1.0])})).passed
 
 

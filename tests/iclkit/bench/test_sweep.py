@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from threadpoolctl import threadpool_info
 
 from iclkit.bench import backends
 from iclkit.bench.backends import SweepError
@@ -280,8 +281,8 @@ def test_one_process_uses_one_thread_and_gives_the_others_back(monkeypatch):
 
 
 def threads_of(*, d, rng):
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return {name: int(os.environ[name]) for name in names}
+    np.ones((d, d)) @ np.ones(d)
+    return {"threads": max(library["num_threads"] for library in threadpool_info())}
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
@@ -292,7 +293,32 @@ def test_a_sweep_of_seeds_may_ask_for_more_threads_in_a_cell(tmp_path, monkeypat
         monkeypatch.setenv(name, value)
     assert backends._jobs(None) == 2, "threads that wait for a processor are slow"
     table = sweep(threads_of, grid(d=1), seed=0, n_jobs=n_jobs)
-    assert table.iloc[0, -3:].tolist() == [2, 2, 2]
+    assert table.threads.tolist() == [2]
+
+
+def test_no_cluster_takes_a_sweep_that_has_more_threads(tmp_path, monkeypatch):
+    """Its workers have one thread, so that the sweep would show nothing."""
+    monkeypatch.setenv("ICLKIT_CLUSTER", "tcp://10.0.0.5:8786")
+    one, two = (environment(tmp_path / str(n), tmp_path, n) for n in (1, 2))
+    assert one["ICLKIT_CLUSTER"] == "tcp://10.0.0.5:8786"
+    assert "ICLKIT_CLUSTER" not in two
+
+
+def test_a_store_keeps_numbers_of_other_threads_apart(tmp_path, monkeypatch):
+    def threads():
+        return sweep(threads_of, grid(d=1), seed=0, n_jobs=1, store=tmp_path).threads.tolist()
+
+    assert threads() == [1]
+    monkeypatch.setenv("ICLKIT_CELL_THREADS", "2")
+    assert threads() == [2]
+    monkeypatch.delenv("ICLKIT_CELL_THREADS")
+    assert threads() == [1]
+
+
+def test_shared_names_may_come_once():
+    listed = sweep(draw, GRID, seed=0, n_jobs=1, shared=["tau"])
+    once = sweep(draw, GRID, seed=0, n_jobs=1, shared=iter(["tau"]))
+    pd.testing.assert_frame_equal(once, listed)
 
 
 @pytest.mark.parametrize("wish", ["", "0", "-1", "1.5", "two", "²", "9" * 5000])
@@ -344,7 +370,9 @@ def test_summary_counts_numbers_that_stand_as_objects():
     values = np.array([1, 3, 5, 8], dtype=object)
     expected = summarize(results(a=[1.0, 3.0, 5.0, 8.0]), "tau")
     pd.testing.assert_frame_equal(summarize(results(a=values), "tau"), expected)
-    assert np.isnan(summarize(results(a=np.array([1, None, 2, 4], dtype=object)), "tau")["a"][0])
+    for missing in (None, pd.NA):
+        with_one = results(a=np.array([1, missing, 2, 4], dtype=object))
+        assert np.isnan(summarize(with_one, "tau")["a"][0])
     for labels in (["x", "y", "x", 1.0], [None] * 4, [(1,), (2,), None, (3,)]):
         assert list(summarize(results(a=pd.Series(labels, dtype=object)), "tau")) == ["tau", "n"]
 

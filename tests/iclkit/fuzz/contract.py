@@ -164,9 +164,9 @@ def check_value(call: Call, value: Any) -> None:
 
 
 def check_same(wanted: Any, found: Any) -> None:
-    """Raise unless two results are the same, kinds of numbers included."""
+    """Raise unless two results are the same, kinds included; a kind of float or text will do."""
     for one, other in zip(leaves(wanted), leaves(found), strict=True):
-        if not isinstance(other, type(one)):
+        if not isinstance(other, type(one)) or isinstance(one, bool) != isinstance(other, bool):
             raise BrokenPromiseError(f"{one!r:.60} became {other!r:.60}")
         if isinstance(one, int | str):
             assert one == other
