@@ -38,7 +38,9 @@ from iclkit.site import (
     teaching,
 )
 from iclkit.site.catalogue import Catalogue
+from iclkit.site.downloads import PDF
 from iclkit.site.pages import BuildError
+from iclkit.site.printing import START, without_offer
 
 __all__ = ["BuildError", "build_book", "rows_of"]
 
@@ -78,7 +80,7 @@ def build_book(root: Path, runs: list[Run]) -> Path:
     place, record = root / "_build" / "html", root / "_build" / "html.made-from"
     place.parent.mkdir(exist_ok=True)
     made_from = fingerprint(root, runs)
-    if place.exists() and record.exists() and record.read_text() == made_from:
+    if record.is_file() and record.read_bytes() == mark(made_from, place):
         return place / "index.html"
     with tempfile.TemporaryDirectory(dir=root / "_build", prefix="book-") as folder:
         staging = Path(folder) / "src"
@@ -91,7 +93,7 @@ def build_book(root: Path, runs: list[Run]) -> Path:
         assignments.refuse_leaks(root, html)
         record.unlink(missing_ok=True)
         publish(html, place)
-        record.write_text(made_from)
+        record.write_bytes(mark(made_from, place))
     return place / "index.html"
 
 
@@ -118,6 +120,19 @@ def fingerprint(root: Path, runs: list[Run]) -> str:
     known = [commit(root), history.address(root), history.launch_ref(root, __version__)]
     made = [asdict(run.manifest) for run in runs]
     return json.dumps([digests, known, made], sort_keys=True)
+
+
+def mark(made_from: str, place: Path) -> bytes:
+    """Return what tells a whole book of these sources from another one, or from a damaged one.
+
+    The PDF comes later, and so does the link to it.
+    """
+    files = {f.relative_to(place).as_posix(): f for f in place.rglob("*") if f.is_file()}
+    found = {name: f.read_bytes() for name, f in files.items() if name != PDF}
+    if START in found:
+        found[START] = without_offer(found[START])
+    digests = sorted((name, digest(content)) for name, content in found.items())
+    return f"{digest(json.dumps(digests).encode())} {made_from}".encode()
 
 
 def stage(root: Path, staging: Path, runs: list[Run]) -> None:

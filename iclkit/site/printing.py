@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from bs4 import BeautifulSoup, Tag
     from playwright.sync_api import Browser, Page, ViewportSize
 
-__all__ = ["NO_BROWSER", "find_browser", "launched", "offer", "one_document", "print_book"]
+__all__ = [
+    "NO_BROWSER",
+    "find_browser",
+    "launched",
+    "offer",
+    "one_document",
+    "print_book",
+    "without_offer",
+]
 
 ENVIRONMENT = "ICLKIT_CHROMIUM"  # names a browser that is not on the search path
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -182,6 +190,11 @@ def offer(site: Path, printed: Path) -> None:
     link = OFFER.format(path=PDF, size=f"{max(1, round(len(data) / 1e6))} MB")
     text = start.read_text(encoding="utf-8")
     put(start, OFFERED.sub(f"<!-- pdf -->{link}", text).encode())
+
+
+def without_offer(start: bytes) -> bytes:
+    """Return the start page as it was before `offer`."""
+    return re.sub(OFFERED.pattern.encode(), b"<!-- pdf -->", start)
 
 
 def print_page(page: "Page", source: Path) -> bytes:

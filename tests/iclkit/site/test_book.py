@@ -3,9 +3,12 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from iclkit.site import printing
+from iclkit.site.book import mark
 from tests import toy
 
 pytestmark = pytest.mark.pipeline
@@ -19,7 +22,7 @@ def build(place):
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A toy book that was built once; planted defects are taken back."""
-    place = toy.make(tmp_path_factory.mktemp("toy"), book=True)
+    place = toy.make(tmp_path_factory.mktemp("toy") / "an odd pl\u00e4ce", book=True)
     done = build(place)
     assert done.returncode == 0, done.stderr
     return place
@@ -107,6 +110,36 @@ def test_second_build_makes_nothing_again(place):
     assert done.stderr.count("unchanged") == 2
     assert "running" not in done.stderr
     assert (place / "_build/html/index.html").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("html/notebooks/01_toy.html", lambda path: path.write_bytes(path.read_bytes()[:-9])),
+        ("html/index.html", Path.unlink),
+        ("html.made-from", lambda path: path.write_bytes(b"\xff\xfe")),
+    ],
+)
+def test_a_damaged_book_is_made_again(place, name, damage):
+    page = place / "_build/html/notebooks/01_toy.html"
+    whole = page.read_bytes()
+    damage(place / "_build" / name)
+    done = build(place)
+    assert done.returncode == 0, done.stderr
+    assert (place / "_build/html/index.html").exists()
+    assert len(page.read_bytes()) == len(whole)
+
+
+def test_the_pdf_that_comes_later_is_no_damage(tmp_path):
+    site = tmp_path / "html"
+    (site / "book").mkdir(parents=True)
+    (site / printing.START).write_text("before <!-- pdf --> after")
+    (tmp_path / "book.pdf").write_bytes(b"%PDF")
+    before = mark("sources", site)
+    printing.offer(site, tmp_path / "book.pdf")
+    assert mark("sources", site) == before
+    (site / "book/page.html").touch()
+    assert mark("sources", site) != before
 
 
 @pytest.mark.parametrize(
