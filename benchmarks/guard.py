@@ -112,7 +112,7 @@ def check_out(commit: str, root: Path, folder: Path) -> None:
         If git does not have it.
     """
     try:
-        archive = ["git", "-C", str(root), "archive", "--format=tar", commit]
+        archive = ["git", "-C", str(root), "archive", "--format=tar", "--end-of-options", commit]
         done = subprocess.run(archive, capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         raise record.RecordError(

@@ -1,6 +1,7 @@
 """The record of a run: what was measured, where, and with what."""
 
 import json
+import math
 import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -108,7 +109,7 @@ def read(path: Path) -> dict[str, Any]:
     Raises
     ------
     RecordError
-        If there is none, or not one of this format; in one line.
+        If there is none, or not one of this format, or its ratios guard nothing; in one line.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -116,7 +117,8 @@ def read(path: Path) -> dict[str, Any]:
             isinstance(content[name], kind)
             for name, kind in (("commit", str), ("machine", dict), ("versions", dict))
         )
-        values(content)
+        ratios = values(content).values()
+        whole &= bool(ratios) and all(0 < ratio < math.inf for ratio in ratios)
     except OSError as error:
         raise RecordError(f"record {path} cannot be read: {error.strerror}") from None
     except (ValueError, TypeError, KeyError, AttributeError):

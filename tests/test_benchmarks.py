@@ -459,6 +459,9 @@ def test_a_record_does_not_name_the_machine(content):
         lambda text: text.replace('"schema": 1', '"schema": 2'),
         lambda text: text.replace('"rows"', '"rowz"'),
         lambda text: text.replace('"value": 10.0', '"value": "ten"'),
+        lambda text: text.replace('"value": 10.0', '"value": 0'),
+        lambda text: text.replace('"value": 10.0', '"value": NaN'),
+        lambda text: text.replace('"unit": "x"', '"unit": "s"'),
         lambda text: text.replace('"versions"', '"version"'),
     ],
 )
@@ -650,6 +653,12 @@ def test_the_commit_of_a_record_is_measured_here(repository):
 def test_a_commit_that_git_does_not_have_is_one_line(repository):
     with pytest.raises(record.RecordError, match=r"^commit abc of the record .* whole history$"):
         guard.measured_here("abc", repository[0])
+
+
+def test_a_commit_that_looks_like_an_option_is_none(repository, tmp_path):
+    with pytest.raises(record.RecordError, match=r"whole history$"):
+        guard.measured_here(f"--output={tmp_path}/written", repository[0])
+    assert not (tmp_path / "written").exists()
 
 
 def test_benchmarks_that_do_not_run_are_one_line(repository):
