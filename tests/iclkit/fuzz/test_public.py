@@ -1,12 +1,14 @@
 """Every public name of the science side has valid arguments here, and a border of its own."""
 
 import inspect
+from pathlib import Path
 
 import pytest
 
+import iclkit
 from tests.iclkit.fuzz import registry
 from tests.iclkit.fuzz.contract import outcome_of
-from tests.iclkit.fuzz.public import calls
+from tests.iclkit.fuzz.public import APART, MODULES, calls
 from tests.iclkit.fuzz.world import World
 
 WITHOUT_BORDER = {  # they compute nothing
@@ -16,6 +18,23 @@ WITHOUT_BORDER = {  # they compute nothing
     "hermite.derivative",
     "moments.positive_array",  # its name argument is the caller's
 }
+ELSEWHERE = {  # by the place of their tests
+    "nets": "test_nets_fuzz",
+    "papers": "its packages, each by itself",
+    "bench": "test_apart, module by module",
+    "classroom": "classroom: what students hand in",
+    "site": "site: the pages of a whole book",
+    "cli": "test_cli",
+    "data": "no code",
+}
+
+
+def test_every_module_is_fuzzed_or_its_tests_are_named():
+    top = Path(iclkit.__file__).parent
+    found = {path.stem for path in top.glob("[a-z]*") if path.suffix in ("", ".py")}
+    found |= {f"papers.{path.stem}" for path in top.glob("papers/[a-z]*")}
+    known = {*MODULES, *ELSEWHERE, *(name for name in APART if "." not in name)}
+    assert found == known
 
 
 def test_every_public_call_has_valid_arguments():
