@@ -290,7 +290,11 @@ def holder(place):
 
 class TestTwoBuilds:
     @pytest.mark.parametrize(
-        "words", [["run"], ["book"], ["ledger"], ["keep", "01_toy"], ["clean"], ["zip"], ["pdf"]]
+        "words",
+        [
+            *(["run"], ["book"], ["ledger"], ["keep", "01_toy"], ["drift"]),
+            *(["clean"], ["zip"], ["pdf"]),
+        ],
     )
     def test_second_one_is_told_who_builds(self, place, monkeypatch, holder, words):
         done = call(place, monkeypatch, *words)
