@@ -49,6 +49,15 @@ def test_every_night_asks_for_advisories_and_other_versions():
     assert "python3 run.py versions" in nightly
 
 
+def test_every_test_with_more_examples_at_night_has_its_night():
+    nightly = WORKFLOWS[[path.stem for path in WORKFLOWS].index("nightly")]
+    (command,) = [s["run"] for s in dict(jobs(nightly))["fuzz"]["steps"] if "run" in s]
+    places = [ROOT / word for word in command.split() if word.startswith("tests/")]
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        if "\nfrom tests.iclkit.fuzz.profile import" in path.read_text(encoding="utf-8"):
+            assert any(path.is_relative_to(place) for place in places), path
+
+
 def test_pushes_are_tested_with_the_releases_before_them():
     """Without them, a public name that vanished would not be missed."""
     for _, job in jobs(ROOT / ".github" / "workflows" / "check.yml"):

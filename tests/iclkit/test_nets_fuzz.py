@@ -6,7 +6,7 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from iclkit import nets
@@ -20,6 +20,7 @@ from tests.iclkit.fuzz.contract import (
     outcome_of,
 )
 from tests.iclkit.fuzz.hostile import variants
+from tests.iclkit.fuzz.profile import examples
 from tests.iclkit.fuzz.public import Call
 from tests.iclkit.fuzz.world import World
 
@@ -204,7 +205,6 @@ def tensors(value):
 
 
 WORLDS = st.builds(World, st.integers(0, 2**32), st.integers(1, 3), st.integers(1, 5))
-FEW = settings(max_examples=4, deadline=None, derandomize=True, database=None)
 
 
 def judge(key, outcome, arguments, w):
@@ -228,7 +228,7 @@ def test_everything_public_is_called():
 
 
 @pytest.mark.parametrize("key", CALLS)
-@FEW
+@examples(4)
 @given(w=WORLDS, options=st.booleans())
 def test_what_fits_is_not_refused(key, w, options):
     outcome = attempt(key, valid(key, w, options=options), w)
@@ -238,7 +238,7 @@ def test_what_fits_is_not_refused(key, w, options):
 
 
 @pytest.mark.parametrize(("key", "name"), PAIRS)
-@FEW
+@examples(4)
 @given(w=WORLDS, data=st.data())
 def test_one_hostile_argument_ends_in_a_promise_or_a_line(key, name, w, data):
     arguments = valid(key, w)
