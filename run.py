@@ -102,6 +102,7 @@ WITHOUT_SANDBOX = "only the weaker isolation of answers is tested without bubble
 MAKE_AGAIN = "if .venv is damaged, delete it and run again"
 DISK_FULL = "the disk is full; free {0} GB and run again".format(DISK_NEEDED_GB)
 NO_INDEX = "the package index cannot be reached; check the network and run again"
+NO_MEMORY = "the memory does not suffice; close other programs and run again"
 NOT_OFFERED = "a pinned package is not offered for this Python or system"
 WRONG_FILE = (
     "the index sent another file than the lock expects; run again, and if that stays, "
@@ -111,6 +112,8 @@ PIP_CAUSES = [
     ("DO NOT MATCH THE HASHES", WRONG_FILE),
     ("No space left on device", DISK_FULL),
     ("Permission denied", "no permission to write into {0}".format(ROOT)),
+    ("MemoryError", NO_MEMORY),
+    ("Cannot allocate memory", NO_MEMORY),
     ("NewConnectionError", NO_INDEX),
     ("NameResolutionError", NO_INDEX),
     ("ConnectTimeout", NO_INDEX),

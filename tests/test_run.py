@@ -90,6 +90,8 @@ def test_no_disk(bare_copy, monkeypatch, capsys):
     ("sign", "words"),
     [
         ("OSError: [Errno 28] No space left on device", "disk is full"),
+        ("Connection broken: OSError(12, 'Cannot allocate memory')", "memory does not suffice"),
+        ("MemoryError", "memory does not suffice"),
         ("NewConnectionError: Failed to establish", "cannot be reached"),
         ("NameResolutionError: Failed to resolve 'x'", "cannot be reached"),
         ("ERROR: No matching distribution found for x", "not offered"),
