@@ -170,3 +170,12 @@ def test_bill_lists_what_is_installed_and_is_the_same_again(tmp_path):
     assert "serialNumber" not in text
     assert "timestamp" not in text
     assert str(lock.ROOT) not in text
+
+
+@pytest.mark.parametrize("content", [None, b"\xff", b"x = ["])
+def test_rules_that_cannot_be_read_are_one_line(tmp_path, content):
+    path = tmp_path / "audit.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SystemExit, match=r"^run.py: [^\n]*audit.toml cannot be read: [^\n]+$"):
+        audit.read_rules(path)

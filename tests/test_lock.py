@@ -55,6 +55,16 @@ def test_pins_read_back_as_written():
     assert lock.parsed("# a comment\n\n" + lock.written(pins)) == pins
 
 
+@pytest.mark.parametrize("content", [None, b"\xff"])
+def test_pins_that_cannot_be_read_are_one_line(tmp_path, content):
+    if content is not None:
+        (tmp_path / "pins.txt").write_bytes(content)
+    with pytest.raises(
+        SystemExit, match=r"^run.py: [^\n]*pins.txt cannot be read: [^\n]+; restore it$"
+    ):
+        lock.read_pins(tmp_path / "pins.txt")
+
+
 # ------------------------------------------------------------------ a refresh
 
 

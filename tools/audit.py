@@ -84,7 +84,7 @@ class Part(NamedTuple):
 
 def main() -> int:
     """Print the audit and return its exit code."""
-    rules = tomllib.loads(RULES.read_text(encoding="utf-8"))
+    rules = read_rules(RULES)
     parts = parts_of(write_bill(BUILD))
     write_licences(parts, BUILD / "licences.tsv")
     answers = ask(pinned())
@@ -92,6 +92,14 @@ def main() -> int:
     found += vulnerable(answers, rules, date.today()) if answers else []
     click.echo(report(parts, found, answers))
     return 1 if found else 0 if answers else 2
+
+
+def read_rules(path: Path) -> dict[str, Any]:
+    """Return what the audit passes by; stop with one line where it cannot be read."""
+    try:
+        return tomllib.loads(lock.text_of(path))
+    except tomllib.TOMLDecodeError as error:
+        raise SystemExit(f"run.py: {path} cannot be read: {error}; restore it") from error
 
 
 def write_bill(place: Path) -> dict[str, Any]:

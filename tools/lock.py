@@ -138,7 +138,16 @@ def compiled(source: Path, kept: list[Pin], *options: str) -> list[Pin]:
 
 def read_pins(path: Path) -> list[Pin]:
     """Return the pins of a file of requirements with hashes."""
-    return parsed(path.read_text(encoding="utf-8"))
+    return parsed(text_of(path))
+
+
+def text_of(path: Path) -> str:
+    """Return the text of a file of the project; stop with one line where there is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SystemExit(f"run.py: {path} cannot be read: {why}; restore it") from error
 
 
 def parsed(text: str) -> list[Pin]:

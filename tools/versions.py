@@ -88,7 +88,7 @@ def make(world: World) -> None:
 
 def resolved(world: World) -> list[str]:
     """Return the pins of a world, without those that only CUDA needs."""
-    locked = lock.locked_versions(lock.LOCK.read_text())
+    locked = lock.locked_versions(lock.text_of(lock.LOCK))
     versions = spoken_version(world).removeprefix("Python ")
     options = ["--resolution", FLAGS[world.kind], "--python-version", versions]
     asked = [*requirements(), *(f"{name}=={locked[name]}" for name in (*TOOLS, "torch"))]
@@ -100,7 +100,7 @@ def resolved(world: World) -> list[str]:
 
 def requirements() -> list[str]:
     """Return what pyproject.toml asks for the library and its experiments."""
-    project = tomllib.loads((lock.ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads(lock.text_of(lock.ROOT / "pyproject.toml"))["project"]
     extras = [project["optional-dependencies"][extra] for extra in EXTRAS]
     lines = project["dependencies"] + [line for extra in extras for line in extra]
     return [str(Requirement(line)) for line in lines]
