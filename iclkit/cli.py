@@ -328,8 +328,11 @@ def info() -> None:
 def clean() -> None:
     """Delete everything built: _build with its cache of executed notebooks."""
     with building() as root:
-        if (root / "_build").exists():
-            shutil.rmtree(root / "_build")
+        build = root / "_build"
+        if build.is_symlink():
+            raise ValueError(f"{build} is a link to {build.resolve()}; delete both by hand")
+        if build.exists():
+            shutil.rmtree(build)
 
 
 @main.command()

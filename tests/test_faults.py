@@ -162,6 +162,16 @@ def test_something_else_in_the_place_of_what_is_built(tmp_path, monkeypatch, nam
     assert "Traceback" not in done.output
 
 
+def test_what_is_built_on_another_disk_is_not_deleted(tmp_path, monkeypatch):
+    place = faulty.make(tmp_path / "place")
+    (tmp_path / "disk").mkdir()
+    (place / "_build").symlink_to(tmp_path / "disk")
+    done = call(place, monkeypatch, "clean")
+    assert done.exit_code == 1
+    assert done.output.startswith(f"iclkit: {place / '_build'} is a link to {tmp_path / 'disk'}; ")
+    assert done.output.count("\n") == 1
+
+
 # ------------------------------------------------------------------ sources
 
 
