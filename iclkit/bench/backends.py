@@ -9,6 +9,7 @@ import contextlib
 import functools
 import importlib
 import io
+import json
 import logging
 import os
 import pickle
@@ -31,7 +32,7 @@ import joblib
 from joblib.externals.loky import get_reusable_executor
 from threadpoolctl import threadpool_limits
 
-from iclkit._checks import count, shown
+from iclkit._checks import count, instance, shown
 from iclkit.bench.fingerprint import borrowed, in_module, versions
 
 __all__ = ["Pool", "SweepError", "pool_of"]
@@ -253,18 +254,31 @@ def _quietly(name: str) -> Iterator[None]:
 
 def _client(distributed: Any, cluster: str | Path) -> Any:
     """Return a client of the scheduler at an address, or in a file that it wrote."""
-    options = {"set_as_default": False, "timeout": CONNECT_SECONDS}
-    file = Path(cluster)
-    named = {"address": str(cluster)}
-    if isinstance(cluster, Path) or file.suffix == ".json":
-        if not file.is_file():
-            raise SweepError(f"cluster must name a scheduler file that exists, got {file}")
-        named = {"scheduler_file": str(file)}
+    address, where = _address(cluster)
     try:
-        return distributed.Client(**named, **options)
+        distributed.comm.resolve_address(address)  # a client that fails here ends noisily and late
+        return distributed.Client(address, set_as_default=False, timeout=CONNECT_SECONDS)
     except (OSError, ValueError) as error:
         remedy = "start one with `dask scheduler`, or correct the address"
-        raise SweepError(f"no Dask scheduler answers at {cluster}; {remedy}") from error
+        raise SweepError(f"no Dask scheduler answers at {where}; {remedy}") from error
+
+
+def _address(cluster: str | Path) -> tuple[str, str]:
+    """Return a scheduler's address, and what to call it in a message."""
+    if not isinstance(cluster, str | Path):
+        kinds = "an address, a scheduler file or a client"
+        raise TypeError(f"cluster must be {kinds}, got {shown(cluster)}")
+    if isinstance(cluster, str) and not cluster.endswith(".json"):
+        return cluster, shown(cluster)
+    file = Path(cluster)
+    if not file.is_file():
+        raise SweepError(f"cluster must name a scheduler file that exists, got {file}")
+    try:
+        address = instance("address", json.loads(file.read_text("utf-8"))["address"], str, "")
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        remedy = "let `dask scheduler --scheduler-file` write it anew"
+        raise SweepError(f"cluster: {file} is no scheduler file; {remedy}") from error
+    return address, f"{shown(address)}, which {file} names"
 
 
 def _twice_the_threads(client: Any) -> Callable[[], int]:

@@ -2,7 +2,9 @@
 
 import ast
 import asyncio
+import gc
 import importlib
+import json
 import os
 import re
 import shutil
@@ -210,13 +212,51 @@ def free_port():
 
 def test_no_scheduler_is_one_line(monkeypatch):
     monkeypatch.setattr(backends, "CONNECT_SECONDS", 0.2)
-    with pytest.raises(SweepError, match=r"no Dask scheduler answers at tcp://.*; start one with"):
+    with pytest.raises(SweepError, match=r"no Dask scheduler answers at 'tcp://.*'; start one"):
         sweep(linear, grid(d=3), seed=0, cluster=f"tcp://127.0.0.1:{free_port()}")
+
+
+def test_a_stale_scheduler_file_shows_its_address(tmp_path, monkeypatch):
+    monkeypatch.setattr(backends, "CONNECT_SECONDS", 0.2)
+    file, address = tmp_path / "stale.json", f"tcp://127.0.0.1:{free_port()}"
+    file.write_text(json.dumps({"address": address}))
+    with pytest.raises(SweepError) as caught:
+        sweep(linear, grid(d=3), seed=0, cluster=file)
+    assert f"no Dask scheduler answers at '{address}', which {file} names; " in str(caught.value)
 
 
 def test_a_scheduler_file_must_exist(tmp_path):
     with pytest.raises(SweepError, match=r"must name a scheduler file that exists, got .*none"):
         sweep(linear, grid(d=3), seed=0, cluster=tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("text", ["{damaged", "[1]", "{}", '{"address": 3}', "\ud800"])
+def test_a_damaged_scheduler_file_is_one_line(tmp_path, text, capfd):
+    file = tmp_path / "scheduler.json"
+    file.write_bytes(text.encode("utf-8", "surrogatepass"))
+    said = f"^cluster: {re.escape(str(file))} is no scheduler file; let `dask scheduler"
+    with pytest.raises(SweepError, match=said):
+        sweep(linear, grid(d=3), seed=0, cluster=str(file))
+    gc.collect()
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("cluster", [3, True, [1], {"address": 1}])
+def test_a_cluster_is_an_address_a_file_or_a_client(cluster):
+    with pytest.raises(TypeError, match="cluster must be an address, a scheduler file or a client"):
+        sweep(linear, grid(d=3), seed=0, cluster=cluster)
+
+
+@pytest.mark.parametrize(
+    "address", ["", "tcp://", "tcp://x:y", "127.0.0.1:99999", "\0", "a" * 5000]
+)
+def test_an_address_that_is_none_is_one_short_line(address, monkeypatch, capfd):
+    monkeypatch.setattr(backends, "CONNECT_SECONDS", 0.2)
+    with pytest.raises(SweepError, match=r"^no Dask scheduler answers at '") as caught:
+        sweep(linear, grid(d=3), seed=0, cluster=address)
+    assert len(str(caught.value)) < 200
+    gc.collect()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_one_process_stays_one_process_whatever_the_environment_says(tmp_path, monkeypatch):
