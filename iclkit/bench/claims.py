@@ -18,6 +18,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
+from iclkit._checks import choice, instance, real_array, shown
 from iclkit.bench.checks import FAMILY, KINDS, Data, Outcome, perform
 from iclkit.bench.records import CLAIM_MIME
 
@@ -57,6 +58,8 @@ ICONS: Final[dict[str, str]] = {
 
 _ORIGINS: Final = ("released code", "released data", "derived here", "new here", "recalled")
 _NOT_CLAIMED: Final = "not_claimed"
+MOST_SAID: Final = 120  # characters of a reader's own words
+SAY: Final = "say what is missing"
 _RELATIONS: Final = {"below": "below", "above": "above", "order": "after"}
 
 
@@ -124,7 +127,7 @@ class Claim:
         ValueError
             If the profile is unknown.
         """
-        _require_profile(profile)
+        _profile(profile)
         if isinstance(self.tolerance, Mapping):
             return self.tolerance[profile]
         return FAMILY if self.tolerance is None else self.tolerance
@@ -283,7 +286,7 @@ class Ledger:
     rows: list[Row] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        _require_profile(self.profile)
+        _profile(self.profile)
 
     @classmethod
     def load(cls, notebook: str, profile: str, *, path: Path | None = None) -> "Ledger":
@@ -303,10 +306,13 @@ class Ledger:
             If the file has no claim of this notebook.
         ValueError
             If the profile is unknown or the file is not in order.
+        TypeError
+            If the notebook's name is no text.
         """
-        claims = tuple(c for c in load_claims(path) if c.notebook == notebook)
+        profile, notebook = _profile(profile), _notebook(notebook)
+        claims = tuple(_claims_of(notebook, path))
         if not claims:
-            raise LedgerError(f"no claim belongs to the notebook {notebook!r}")
+            raise LedgerError(f"no claim belongs to the notebook {shown(notebook)}")
         return cls(notebook, profile, claims)
 
     def check(
@@ -348,11 +354,13 @@ class Ledger:
             If the claim is unknown here or is not meant to be run.
         ValueError
             If the arguments do not fit the kind of check.
+        TypeError
+            If an argument is of no such kind at all.
         """
-        claim = self._claim(id)
+        claim, also = self._claim(id), _also(also)
         data = Data(measured, expected, stderr, size, x, at, replicates)
         outcome = perform(str(claim.check), claim.limit_in(self.profile), data)
-        row = _row(claim, self.profile, outcome, also or {})
+        row = _row(claim, self.profile, outcome, also)
         self.rows.append(row)
         _show(row, claim.text)
         return row
@@ -383,8 +391,8 @@ class Ledger:
         claim = self._claim(id)
         if not claim.needs:
             raise LedgerError(f"{id}: its entry names nothing that it needs; check it")
-        if not reason:
-            raise ValueError(f"{id}: reason must not be empty; say what is missing")
+        if not instance("reason", reason, str, SAY):
+            raise ValueError(f"{id}: reason must not be empty; {SAY}")
         row = _skipped(claim, self.profile, reason)
         self.rows.append(row)
         _show(row, claim.text)
@@ -405,9 +413,10 @@ class Ledger:
         return Table(tuple(self.rows))
 
     def _claim(self, claim_id: str) -> Claim:
+        instance("id", claim_id, str, "take it from the claims file")
         found = [claim for claim in self.claims if claim.id == claim_id]
         if not found:
-            raise LedgerError(f"{claim_id}: not a claim of {self.notebook}")
+            raise LedgerError(f"id {shown(claim_id)}: not a claim of {self.notebook}")
         if not found[0].runnable:
             raise LedgerError(f"{claim_id}: entered as not attempted; change expect to check it")
         return found[0]
@@ -434,8 +443,9 @@ def not_claimed(notebook: str, path: Path | None = None) -> tuple[str, ...]:
     """Return the sentences that readers often infer and the notebook's paper does not say."""
     table = _read(path).get(_NOT_CLAIMED, {})
     if not isinstance(table, Mapping):
-        raise ValueError(f"{_NOT_CLAIMED} must be a table of lists of sentences, got {table!r}")
-    return tuple(table.get(notebook, ()))
+        found = shown(table)
+        raise ValueError(f"{_NOT_CLAIMED} must be a table of lists of sentences, got {found}")
+    return tuple(table.get(_notebook(notebook), ()))
 
 
 def profile_slice(notebook: str, profile: str, path: Path | None = None) -> str:
@@ -460,8 +470,8 @@ def profile_slice(notebook: str, profile: str, path: Path | None = None) -> str:
     These are the fields ``check`` and ``expect`` of its claims, their tolerances in `profile` and
     whether they may be skipped; texts, sources and notes are not among them.
     """
-    _require_profile(profile)
-    claims = [claim for claim in load_claims(path) if claim.notebook == notebook]
+    _profile(profile)
+    claims = _claims_of(notebook, path)
     kept = {c.id: [c.check, c.expect, c.limit_in(profile), bool(c.needs)] for c in claims}
     return json.dumps(kept, sort_keys=True, separators=(",", ":"))
 
@@ -488,11 +498,8 @@ def collect(
         Unless each runnable claim of the notebook is there exactly once, as expected, and every
         row is of this notebook and this profile.
     """
-    _require_profile(profile)
-    outputs = [o for cell in executed["cells"] for o in cell.get("outputs", ())]
-    bundles = [output.get("data", {}) for output in outputs]
-    rows = [Row.from_json(b[CLAIM_MIME]) for b in bundles if CLAIM_MIME in b]
-    claims = [claim for claim in load_claims(path) if claim.notebook == notebook]
+    _profile(profile)
+    claims, rows = _claims_of(notebook, path), _rows_in(executed)
     problems = _strangers(notebook, profile, rows) + _problems(notebook, claims, rows)
     if problems:
         raise LedgerError("\n".join(problems))
@@ -507,7 +514,10 @@ def merge(rows: Iterable[Row], *, path: Path | None = None) -> list[Entry]:
     LedgerError
         If two rows have the same claim, or a row has none.
     """
-    claims, rows = load_claims(path), list(rows)
+    claims = load_claims(path)
+    if not isinstance(rows, Iterable):
+        raise TypeError(f"rows must be a list of rows, got {shown(rows)}")
+    rows = [instance("rows", row, Row, "get them from collect") for row in rows]
     known = {claim.id for claim in claims}
     problems = [f"{row.id}: not in the claims file" for row in rows if row.id not in known]
     problems += [f"{name}: {n} rows" for name, n in Counter(r.id for r in rows).items() if n > 1]
@@ -518,16 +528,51 @@ def merge(rows: Iterable[Row], *, path: Path | None = None) -> list[Entry]:
 
 
 def _read(path: Path | None) -> dict[str, Any]:
-    source = files("iclkit") / "data" / "claims.toml" if path is None else path
+    source = files("iclkit") / "data" / "claims.toml" if path is None else _path(path)
     try:
         return tomllib.loads(source.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{source.name} cannot be read: {error}; restore it") from error
+        which = "" if path is None else "path: "
+        found = f"{which}{shown(source.name)} cannot be read"
+        raise ValueError(f"{found}: {str(error)[:MOST_SAID]}; restore it") from error
+
+
+def _path(path: Path | str) -> Path:
+    if not isinstance(path, Path | str):
+        raise TypeError(f"path must name a claims file, got {shown(path)}")
+    return Path(path)
+
+
+def _claims_of(notebook: str, path: Path | None) -> list[Claim]:
+    name = _notebook(notebook)
+    return [claim for claim in load_claims(path) if claim.notebook == name]
+
+
+def _notebook(name: str) -> str:
+    return str(instance("notebook", name, str, "give its name without suffix"))
+
+
+def _rows_in(executed: Mapping[str, Any]) -> list[Row]:
+    if not isinstance(executed, Mapping) or not isinstance(executed.get("cells"), list):
+        raise TypeError(f"executed must be a notebook read from JSON, got {shown(executed)}")
+    outputs = [output for cell in executed["cells"] for output in cell.get("outputs", ())]
+    bundles = [output.get("data", {}) for output in outputs]
+    return [Row.from_json(bundle[CLAIM_MIME]) for bundle in bundles if CLAIM_MIME in bundle]
+
+
+def _also(also: Mapping[str, float] | None) -> dict[str, float]:
+    """Return further numbers to show; NaN is one that does not exist."""
+    if not isinstance(also, Mapping | None):
+        raise TypeError(f"also must be a dict of numbers, got {shown(also)}")
+    found = {name: real_array("also", value) for name, value in (also or {}).items()}
+    if many := [name for name, value in found.items() if value.ndim]:
+        raise ValueError(f"also must hold one number per name, got several for {shown(many[0])}")
+    return {name: float(value) for name, value in found.items()}
 
 
 def _claim(name: str, table: Mapping[str, Any]) -> Claim:
     if not isinstance(table, Mapping):
-        raise ValueError(f"claim {name}: must be a table, got {table!r}")
+        raise ValueError(f"claim {name}: must be a table, got {shown(table)}")
     try:
         return Claim(id=name, **table)
     except TypeError as error:
@@ -539,13 +584,15 @@ def _claim_problem(claim: Claim) -> str | None:
     others = {f.name: getattr(claim, f.name) for f in fields(claim) if f.name != "tolerance"}
     for name, value in others.items():
         if not isinstance(value, str) and (name, value) != ("check", None):
-            return f"{name} must be text, got {value!r}"
+            return f"{name} must be text, got {shown(value)}"
     tests = {
-        f"origin must be one of {_ORIGINS}, got {claim.origin!r}": claim.origin not in _ORIGINS,
+        f"origin must be one of {_ORIGINS}, got {shown(claim.origin)}": (
+            claim.origin not in _ORIGINS
+        ),
         "text, source and notebook must not be empty": not all(
             (claim.text, claim.source, claim.notebook)
         ),
-        f"expect must be holds, differs or not attempted, got {claim.expect!r}": (
+        f"expect must be holds, differs or not attempted, got {shown(claim.expect)}": (
             claim.expect not in (HOLDS, DIFFERS, NOT_ATTEMPTED)
         ),
         f"expect = {claim.expect!r} needs a note": claim.expect != HOLDS and not claim.note,
@@ -556,7 +603,7 @@ def _claim_problem(claim: Claim) -> str | None:
 
 def _check_problem(claim: Claim) -> str | None:
     if claim.check not in KINDS:
-        return f"check must be one of {', '.join(KINDS)}, got {claim.check!r}"
+        return f"check must be one of {', '.join(KINDS)}, got {shown(claim.check)}"
     if claim.tolerance is None:
         return None if KINDS[claim.check].in_sigmas else f"{claim.check} needs a tolerance"
     if not claim.why:
@@ -569,17 +616,16 @@ def _check_problem(claim: Claim) -> str | None:
 
 
 def _tolerance_problem(value: Any) -> str | None:
-    if value == FAMILY:
+    if isinstance(value, str) and value == FAMILY:
         return None
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if number and math.isfinite(value) and value >= 0:
         return None
-    return f'tolerance must be a number >= 0 or "family", got {value!r}'
+    return f'tolerance must be a number >= 0 or "family", got {shown(value)}'
 
 
-def _require_profile(profile: str) -> None:
-    if profile not in PROFILES:
-        raise ValueError(f"profile must be one of {', '.join(PROFILES)}, got {profile!r}")
+def _profile(profile: str) -> str:
+    return str(choice("profile", profile, PROFILES))
 
 
 def _row(claim: Claim, profile: str, outcome: Outcome, also: Mapping[str, float]) -> Row:
@@ -591,7 +637,7 @@ def _row(claim: Claim, profile: str, outcome: Outcome, also: Mapping[str, float]
         profile=profile,
         check=str(claim.check),
         verdict=_verdict(claim, passed, _decisive(claim, outcome.score, outcome.resolution)),
-        also={name: float(value) for name, value in also.items()},
+        also=also,
         **numbers,
     )
 

@@ -6,14 +6,20 @@ writes them there and tells what they found.
 """
 
 import io
+import re
 from importlib import resources
 from importlib.resources.abc import Traversable
 
 import pandas as pd
 
+from iclkit._checks import choice, instance, shown
+from iclkit.bench.claims import PROFILES
+from iclkit.bench.records import FIGURE_NAME
+
 __all__ = ["PROFILE", "kept_folders", "kept_points"]
 
 PROFILE = "paper"
+LONGEST = 200  # characters of a figure's name; no file system has longer ones
 
 
 def kept_points(figure: str, profile: str, table: str | None = None) -> pd.DataFrame | None:
@@ -27,7 +33,21 @@ def kept_points(figure: str, profile: str, table: str | None = None) -> pd.DataF
         The profile of the asking run: a run at paper size draws its own points, so it gets None.
     table : str, optional
         Only the points of this one of the figure's tables.
+
+    Raises
+    ------
+    TypeError
+        If a name is no text.
+    ValueError
+        If the profile is unknown, or no figure can have the name.
     """
+    choice("profile", profile, PROFILES)
+    instance("figure", figure, str, "give the name that plots.show got")
+    if not re.fullmatch(FIGURE_NAME, figure) or len(figure) > LONGEST:
+        rule = f"lower-case words joined by hyphens, {LONGEST} characters at most"
+        raise ValueError(f"figure must be {rule}, got {shown(figure)}")
+    if table is not None:
+        instance("table", table, str, "name one of the figure's tables")
     if profile == PROFILE:
         return None
     for folder in kept_folders():

@@ -23,7 +23,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter
 
-from iclkit.bench.records import CAPTION_MIME, FIGURE_MIME, MIN_ALT
+from iclkit._checks import (
+    count,
+    finite_array,
+    flag,
+    function_of,
+    instance,
+    real_array,
+    scalar,
+    shown,
+)
+from iclkit.bench.records import CAPTION_MIME, FIGURE_MIME, FIGURE_NAME, MIN_ALT
 
 __all__ = [
     "STYLE",
@@ -40,6 +50,7 @@ __all__ = [
 ]
 
 Draw = Callable[[Axes], None]
+Points = Mapping[str, tuple[float, float]]
 
 #: Settings of every figure; `style` puts them in place for a block only.
 STYLE: Final[Any] = {
@@ -74,6 +85,8 @@ LABELS: Final = ("theory", "simulation", "published", "paper size")
 
 WIDTH: Final = 5.2  # inches: 11 points stay 10 pixels on a page 360 pixels wide
 PANEL_HEIGHT: Final = 3.1
+MOST_PANELS: Final = 100  # in a row
+TALLEST: Final = 100.0  # inches
 
 # Colours of Okabe and Ito (2008), told apart with any colour vision; yellow is too light on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
@@ -140,8 +153,13 @@ def curves(
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `draw_curves`; also if no column is named, or lists of options have another length.
     """
-    names = [y] if isinstance(y, str) else list(y)
+    names = _names("y", y)
     per_panel = [_panel_options(options, i, len(names)) for i in range(len(names))]
     parts = [
         panel(draw_curves, theory, runs, published, large, x=x, y=name, hue=hue, **chosen)
@@ -169,8 +187,13 @@ def heatmap(
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `draw_heatmap`; also if no column is named, or lists of options have another length.
     """
-    names = [value] if isinstance(value, str) else list(value)
+    names = _names("value", value)
     per_panel = [_panel_options(options, i, len(names)) for i in range(len(names))]
     parts = [
         panel(draw_heatmap, table, x=x, y=y, value=name, **chosen)
@@ -188,7 +211,13 @@ def panel(draw: Callable[..., None], *tables: pd.DataFrame | None, **options: An
         `draw_curves`, `draw_heatmap`, `draw_contours`, or anything else that takes axes first.
     *tables : pandas.DataFrame, optional
     **options
+
+    Raises
+    ------
+    TypeError
+        If `draw` is no function.
     """
+    function_of("draw", draw)
     return lambda axes: draw(axes, *tables, **options)
 
 
@@ -208,9 +237,20 @@ def panels(*parts: Draw, ncols: int = 1, height: float = PANEL_HEIGHT) -> Figure
     -------
     matplotlib.figure.Figure
         Legends that are alike in all panels are shown once, above them.
+
+    Raises
+    ------
+    ValueError
+        If there are no parts, or no columns, or the panels have no height.
+    TypeError
+        If a part is no function.
     """
     if not parts:
         raise ValueError("parts must hold at least one panel, got none")
+    parts = tuple(function_of("parts", part) for part in parts)
+    ncols, height = count("ncols", ncols, high=MOST_PANELS), scalar("height", height, open_=True)
+    if height > TALLEST:
+        raise ValueError(f"height must be at most {TALLEST:g} inches, got {height:g}")
     nrows = -(-len(parts) // ncols)
     with style():
         size = (min(WIDTH * ncols, 6.5), height * nrows + 0.7)
@@ -263,11 +303,20 @@ def draw_curves(
     ------
     ValueError
         If there is nothing to draw, a column is missing, or the hue has too many levels.
+    TypeError
+        If a table is no DataFrame, a column holds no numbers, or another argument is of a wrong
+        kind.
     """
-    tables = (theory, runs, published, large)
-    labels = (*labels, *LABELS[len(labels) :])
+    _check_axes(axes, xlabel=xlabel, ylabel=ylabel, title=title, hue_label=hue_label)
+    labels = _kinds(labels)
+    tables = _frames(theory=theory, runs=runs, published=published, large=large)
     given = {label: t for label, t in zip(labels, tables, strict=True) if t is not None}
-    _check_tables(given, [x, y, *([hue] if hue else [])])
+    _check_tables(given, x=x, y=y, hue=hue)
+    for table in given.values():
+        _check_places(table, x)
+        _check_numbers(table, y=y)
+        if (error := f"{y}_stderr") in table:
+            _check_numbers(table, y=error)
     looks = _looks(list(given.values()), hue)
     for draw, table in zip(_KINDS, tables, strict=True):
         for level, rows in [] if table is None else _levels(table, hue):
@@ -291,7 +340,7 @@ def draw_heatmap(
     title: str | None = None,
     log: bool = False,
     vline: float | None = None,
-    points: Mapping[str, tuple[float, float]] | None = None,
+    points: Points | None = None,
 ) -> None:
     """Draw into `axes` a map of `value`; cells without a value stay hatched.
 
@@ -309,16 +358,30 @@ def draw_heatmap(
         Place of a dashed vertical line.
     points : dict of str to (float, float), optional
         Letters to put at places of the map.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing or two rows have one place.
+    TypeError
+        If the table is no DataFrame, a column holds no numbers, or another argument is of a wrong
+        kind.
     """
-    wide = table.pivot(index=y, columns=x, values=value)
+    _check_axes(axes, xlabel=xlabel, ylabel=ylabel, title=title, value_label=value_label)
+    wide = _wide(table, x=x, y=y, value=value)
     cells = np.ma.masked_invalid(wide.to_numpy(dtype=np.float64))
     axes.set(facecolor="#f2f2f2", xlabel=xlabel or x, ylabel=ylabel or y, title=title or "")
     axes.patch.set(hatch="///", edgecolor="#bbbbbb")
     axes.grid(visible=False)
-    look: Any = {"cmap": "cividis", "norm": "log" if log else "linear", "rasterized": True}
+    look: Any = {
+        "cmap": "cividis",
+        "norm": "log" if flag("log", log) else "linear",
+        "rasterized": True,
+    }
     mesh = axes.pcolormesh(wide.columns, wide.index, cells, shading="nearest", **look)
     axes.figure.colorbar(mesh, ax=axes, label=value_label or value)
     if vline is not None:
+        vline = scalar("vline", vline, low=-np.inf)
         axes.axvline(vline, color="white", linewidth=3)
         axes.axvline(vline, color="#B00000", linestyle="--")
     _letters(axes, points or {})
@@ -338,7 +401,7 @@ def draw_contours(
     xlabel: str | None = None,
     ylabel: str | None = None,
     title: str | None = None,
-    points: Mapping[str, tuple[float, float]] | None = None,
+    points: Points | None = None,
 ) -> None:
     """Draw into `axes` lines of equal `value`, and paths over them.
 
@@ -360,16 +423,29 @@ def draw_contours(
     xlabel, ylabel, title : str, optional
     points : dict of str to (float, float), optional
         Letters to put at places of the map.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing, two rows have one place, or there are no levels.
+    TypeError
+        If a table is no DataFrame, a column holds no numbers, or another argument is of a wrong
+        kind.
     """
+    _check_axes(axes, xlabel=xlabel, ylabel=ylabel, title=title)
+    levels = _contour_levels(levels)
     axes.set(xlabel=xlabel or x, ylabel=ylabel or y, title=title or "")
     axes.grid(visible=False)
     if shade is not None:
-        region = table.pivot(index=y, columns=x, values=shade)
+        region = _wide(table, x=x, y=y, shade=shade)
         dull: Any = {"levels": [-np.inf, 0.0], "colors": ["#d9d9d9"]}
         axes.contourf(region.columns, region.index, region.to_numpy(dtype=np.float64), **dull)
-    wide = table.pivot(index=y, columns=x, values=value)
+    wide = _wide(table, x=x, y=y, value=value)
     thin: Any = {"levels": levels, "colors": "#888888", "linewidths": 0.8}
     axes.contour(wide.columns, wide.index, wide.to_numpy(dtype=np.float64), **thin)
+    if paths is not None:
+        _check_tables({"paths": _frame("paths", paths)}, x=x, y=y, hue=hue)
+        _check_numbers(paths, x=x, y=y)
     looks = {} if paths is None else _looks([paths], hue)
     for level, rows in [] if paths is None else _levels(paths, hue):
         _draw_path(axes, rows, (x, y), looks[level])
@@ -442,11 +518,15 @@ def figure_bundle(
     ------
     ValueError
         If the name is not a slug, the caption is empty, or the alternative text no sentence.
+    TypeError
+        If the figure, a word or the data are of another kind.
 
     Notes
     -----
     The same figure gives the same bytes: no date, no version, ids from the name.
     """
+    instance("fig", fig, Figure, "make one with curves, heatmap or panels")
+    name, caption, alt = _text("name", name), _text("caption", caption), _text("alt", alt)
     _check_words(name, caption, alt)
     record = {"name": name, "caption": caption, "alt": alt, "csv": _csv(data)}
     return {"image/svg+xml": _svg(fig, name, alt), "text/plain": alt, FIGURE_MIME: record}
@@ -460,18 +540,112 @@ def _panel_options(options: Mapping[str, Any], panel: int, n_panels: int) -> dic
     return {k: v[panel] if isinstance(v, list) else v for k, v in options.items()}
 
 
-def _check_tables(given: Mapping[str, pd.DataFrame], columns: Sequence[str]) -> None:
-    if not given:
-        raise ValueError("there is nothing to draw: give at least one table")
+def _names(argument: str, given: str | Sequence[str]) -> list[str]:
+    """Return the columns to draw, one per panel."""
+    if not isinstance(given, str | list | tuple):
+        raise TypeError(f"{argument} must be a column or a list of columns, got {shown(given)}")
+    if not len(given):
+        raise ValueError(f"{argument} must name at least one column, got none")
+    return [given] if isinstance(given, str) else list(given)
+
+
+def _kinds(labels: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of all kinds, those that are not given by default."""
+    if not isinstance(labels, list | tuple) or len(labels) > len(LABELS):
+        raise TypeError(f"labels must be a list of at most {len(LABELS)}, got {shown(labels)}")
+    return (*(_text("labels", label) for label in labels), *LABELS[len(labels) :])
+
+
+def _check_axes(axes: Axes, **words: str | None) -> None:
+    instance("axes", axes, Axes, "panels passes them")
+    for name, word in words.items():
+        if word is not None:
+            _text(name, word)
+
+
+def _text(name: str, value: str) -> str:
+    return str(instance(name, value, str, "give text"))
+
+
+def _frames(**tables: pd.DataFrame | None) -> list[pd.DataFrame | None]:
+    if all(table is None for table in tables.values()):
+        raise ValueError(f"{', '.join(tables)}: nothing to draw, give at least one")
+    return [None if table is None else _frame(name, table) for name, table in tables.items()]
+
+
+def _frame(name: str, table: pd.DataFrame) -> pd.DataFrame:
+    return instance(name, table, pd.DataFrame, "make one with pandas")
+
+
+def _check_tables(
+    given: Mapping[str, pd.DataFrame], *, hue: str | None = None, **columns: str
+) -> None:
+    """Raise unless all tables have the columns that the arguments name."""
+    wanted = {name: _text(name, column) for name, column in columns.items()}
+    if hue is not None:
+        wanted["hue"] = _text("hue", hue)
     for label, table in given.items():
-        if missing := [name for name in columns if name not in table]:
-            raise ValueError(f"the {label} table has no column {', '.join(missing)}")
+        for name, column in wanted.items():
+            if column not in table:
+                raise ValueError(f"{name}: the {label} table has no column {shown(column)}")
 
 
-def _letters(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
+def _check_numbers(table: pd.DataFrame, **columns: str) -> None:
+    """Raise unless columns hold numbers; what is missing may be None or NaN."""
+    for name, column in columns.items():
+        try:
+            real_array(name, pd.to_numeric(table[column]).to_numpy())
+        except (TypeError, ValueError) as error:
+            line = f"{name}: column {shown(column)} must hold numbers: {error}"
+            raise TypeError(line) from error
+
+
+def _check_places(table: pd.DataFrame, x: str) -> None:
+    """Raise unless a horizontal axis has numbers, or words."""
+    if not all(isinstance(place, str) for place in table[x]):
+        _check_numbers(table, x=x)
+
+
+def _wide(table: pd.DataFrame, **columns: str) -> pd.DataFrame:
+    """Return the last of the columns over the first two, as a grid of numbers."""
+    _check_tables({"given": _frame("table", table)}, **columns)
+    _check_numbers(table, **columns)
+    x, y, value = columns.values()
+    if table.duplicated([x, y]).any():
+        raise ValueError("x, y: the table must have one row per place, got several")
+    return table.pivot(index=y, columns=x, values=value)
+
+
+def _contour_levels(levels: Sequence[float] | int) -> Any:
+    """Return the values of contour lines in increasing order, or how many to choose."""
+    if isinstance(levels, int):
+        return count("levels", levels, high=MOST_PANELS)
+    values = finite_array("levels", levels, ndim=1)
+    if not len(values) or (np.diff(values) <= 0).any():
+        raise ValueError(f"levels must be numbers in increasing order, got {shown(levels)}")
+    return values
+
+
+def _pair(name: str, value: tuple[float, float]) -> tuple[float, float]:
+    """Return two finite numbers."""
+    if not isinstance(value, list | tuple | np.ndarray) or len(value) != 2:
+        raise TypeError(f"{name} must be two numbers, got {shown(value)}")
+    return scalar(name, value[0], low=-np.inf), scalar(name, value[1], low=-np.inf)
+
+
+def _letters(axes: Axes, points: Points) -> None:
+    if not isinstance(points, Mapping):
+        raise TypeError(f"points must be a dict of letters to places, got {shown(points)}")
     box = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": "black"}
     for letter, place in points.items():
-        axes.annotate(letter, place, ha="center", va="center", bbox=box, fontsize=10)
+        axes.annotate(
+            _text("points", letter),
+            _pair("points", place),
+            ha="center",
+            va="center",
+            bbox=box,
+            fontsize=10,
+        )
 
 
 def _looks(tables: Sequence[pd.DataFrame], hue: str | None) -> dict[Any, Look]:
@@ -520,15 +694,15 @@ _KINDS = (_draw_line, _draw_filled, _draw_open, _draw_cross)
 
 
 def _scales(axes: Axes, *, logx: bool, logy: bool, ylim: tuple[float, float] | None) -> None:
-    if logx:
+    if flag("logx", logx):
         axes.set_xscale("log")
-    if logy:
+    if flag("logy", logy):
         axes.set_yscale("log")
     for axis, log in ((axes.xaxis, logx), (axes.yaxis, logy)):
         if log:  # below one decade the minor ticks are named, shortly: 0.4, not 4 x 10^-1
             axis.set_minor_formatter(_PlainNumbers(minor_thresholds=(1, 0.3)))
     if ylim is not None:
-        axes.set_ylim(*ylim)
+        axes.set_ylim(*_pair("ylim", ylim))
 
 
 class _PlainNumbers(LogFormatter):
@@ -594,15 +768,15 @@ def _share_legend(figure: Figure) -> None:
 
 
 def _check_words(name: str, caption: str, alt: str) -> None:
-    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
-        raise ValueError(f"name must be lower-case words joined by hyphens, got {name!r}")
+    if not re.fullmatch(FIGURE_NAME, name):
+        raise ValueError(f"name must be lower-case words joined by hyphens, got {shown(name)}")
     if not caption.strip():
         raise ValueError("caption must not be empty")
     sentence = alt.strip()
     if len(sentence) < MIN_ALT or len(sentence.split()) < 5 or sentence[-1] not in ".!?":
         raise ValueError(
             f"alt must be a sentence of at least {MIN_ALT} characters that ends with a full stop, "
-            f"got {alt!r}"
+            f"got {shown(alt)}"
         )
 
 
@@ -611,6 +785,10 @@ def _csv(data: pd.DataFrame | Mapping[str, pd.DataFrame] | None) -> str | None:
         return None
     if isinstance(data, pd.DataFrame):
         return str(data.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
+    if not isinstance(data, Mapping) or not data:
+        raise TypeError(f"data must be a DataFrame or a dict of some, got {shown(data)}")
+    for name, table in data.items():
+        instance("data", table, pd.DataFrame, f"mend its table {shown(name)}")
     named = [table.assign(table=name) for name, table in data.items()]
     return _csv(pd.concat(named, ignore_index=True))
 

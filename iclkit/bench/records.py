@@ -4,7 +4,7 @@ A notebook writes no files: checks and figures travel as private mime types besi
 reader sees, and the book is assembled from them. This module imports nothing.
 """
 
-__all__ = ["CAPTION_MIME", "CLAIM_MIME", "FIGURE_MIME", "MIN_ALT"]
+__all__ = ["CAPTION_MIME", "CLAIM_MIME", "FIGURE_MIME", "FIGURE_NAME", "MIN_ALT"]
 
 #: Payload: one ledger row, see `iclkit.bench.claims.Row.to_json`.
 CLAIM_MIME = "application/vnd.iclkit.claim+json"
@@ -15,6 +15,9 @@ FIGURE_MIME = "application/vnd.iclkit.figure+json"
 #: Payload: ``{"name"}``. Marks the caption shown under a figure in a live notebook, so that a
 #: page that sets its own caption can drop this output.
 CAPTION_MIME = "application/vnd.iclkit.caption+json"
+
+#: Pattern of a figure's name: lower-case words joined by hyphens.
+FIGURE_NAME = r"[a-z0-9]+(-[a-z0-9]+)*"
 
 #: Characters that the alternative text of a figure has at least.
 MIN_ALT = 30

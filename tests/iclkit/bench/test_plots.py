@@ -1,5 +1,6 @@
 """Figures: nothing global changes, bytes repeat, words are required, hues differ without colour."""
 
+import re
 import xml.etree.ElementTree as ET
 
 import matplotlib as mpl
@@ -168,15 +169,54 @@ def test_options_given_as_lists_go_to_their_panels():
 @pytest.mark.parametrize(
     ("tables", "options", "message"),
     [
-        ((None,), {}, "nothing to draw"),
-        ((THEORY,), {"y": "gap"}, "the theory table has no column gap"),
-        ((THEORY, RUNS.drop(columns="alpha")), {}, "the simulation table has no column alpha"),
+        ((None,), {}, "theory, runs, published, large: nothing to draw"),
+        ((THEORY,), {"y": "gap"}, "y: the theory table has no column 'gap'"),
+        (
+            (THEORY, RUNS.drop(columns="alpha")),
+            {},
+            "hue: the simulation table has no column 'alpha'",
+        ),
         ((THEORY.assign(alpha=range(60)),), {}, "alpha must have at most 7 levels, got 60"),
+        ((THEORY.assign(icl="high"),), {}, "y: column 'icl' must hold numbers: Unable to parse"),
+        ((THEORY.assign(tau=["a", 1.0] * 30),), {}, "x: column 'tau' must hold numbers: Unable"),
+        ((RUNS.assign(icl_stderr="wide"),), {}, "y: column 'icl_stderr' must hold numbers"),
+        (([[1, 2]],), {}, "theory must be a DataFrame, got list; make one with pandas"),
+        ((THEORY,), {"x": []}, "x must be a str, got list; give text"),
+        ((THEORY,), {"y": []}, "y must name at least one column, got none"),
+        ((THEORY,), {"y": 3}, "y must be a column or a list of columns, got 3"),
+        ((THEORY,), {"ylim": (0, 1, 2)}, "ylim must be two numbers"),
+        ((THEORY,), {"labels": "theory"}, "labels must be a list of at most 4, got 'theory'"),
     ],
 )
 def test_bad_tables_are_refused(tables, options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=f"^{re.escape(message)}"):
         plots.curves(*tables, **{**AXES, **options})
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "message"),
+    [
+        (3, {}, "table must be a DataFrame, got int"),
+        (map_table(), {"value": "gap"}, "value: the given table has no column 'gap'"),
+        (pd.concat([map_table()] * 2), {}, "x, y: the table must have one row per place"),
+        (map_table(), {"points": {"A": 1}}, "points must be two numbers, got 1"),
+        (map_table(), {"points": "A"}, "points must be a dict of letters to places, got 'A'"),
+    ],
+)
+def test_bad_maps_are_refused(table, options, message):
+    with pytest.raises((TypeError, ValueError), match=f"^{re.escape(message)}"):
+        plots.heatmap(table, **{"x": "kappa", "y": "rho", "value": "best", **options})
+
+
+def test_words_may_be_places_and_numbers_missing():
+    table = pd.DataFrame({"tau": ["a", "b"], "icl": [None, 1.0]})
+    (line,) = plots.curves(table, x="tau", y="icl").axes[0].lines
+    assert len(line.get_xdata()) == 2
+
+
+def test_panels_have_a_sensible_size():
+    with pytest.raises(ValueError, match="height must be at most 100 inches, got 1e"):
+        plots.panels(len, height=1e9)
 
 
 def test_infinite_levels_and_single_runs_are_drawn():

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from iclkit.bench.backends import SweepError
+from iclkit.bench.claims import LedgerError
 from iclkit.corpora import CorpusError
 from iclkit.solvers import ConvergenceError
 from tests.iclkit.fuzz.public import Call
@@ -42,7 +43,7 @@ FOREIGN = (  # of messages that come out of NumPy or Python
     "unpack",
     "positional argument",
 )
-REFUSALS = (ValueError, TypeError, ConvergenceError, CorpusError, SweepError)
+REFUSALS = (ValueError, TypeError, ConvergenceError, CorpusError, LedgerError, SweepError)
 
 
 class Outcome(NamedTuple):

@@ -3,6 +3,9 @@
 What these modules do beside that (files, processes, notebooks) has tests of its own.
 """
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iclkit import corpora
+from iclkit.bench import claims, kept, plots
 from iclkit.bench.checks import Data, family_limit, perform
 from iclkit.bench.sweep import grid, summarize, sweep
 from tests.iclkit.fuzz.contract import BrokenPromiseError, check_refusal, outcome_of
@@ -31,13 +35,22 @@ NOT_FUZZED = {  # by key or module; the reason for each
     "bench.backends": "starts processes; sweep checks what is given to it",
     "bench.batches": "called by sweep alone",
     "bench.cache": "files of the runner",
-    "bench.claims": "errors of entries and of calls are in bench/test_claims",
+    "bench.claims.Claim": "errors of entries are in bench/test_claims",
+    "bench.claims.Claim.limit_in": "profiles are fuzzed with Ledger.load",
+    "bench.claims.Ledger": "is made by Ledger.load, which is fuzzed",
+    "bench.claims.Ledger.check": "is fuzzed as `check`",
+    "bench.claims.Ledger.skip": "is fuzzed as `skip`",
+    "bench.plots.show": "displays what figure_bundle gives",
+    "bench.claims.Ledger.close": "has no argument",
+    "bench.claims.Row.bundle": "is given the text of a claim",
+    "bench.claims.Row.to_html": "is given the text of a claim",
+    "bench.claims.Row.to_json": "has no argument",
     "bench.drift": "records of the runner",
     "bench.fingerprint": "takes any value; the kinds are in bench/test_fingerprint",
-    "bench.kept": "files of the library",
+    "bench.kept.kept_folders": "has no argument",
     "bench.memory": "measures this machine",
     "bench.origin": "asks git and this machine",
-    "bench.plots": "draws; its errors are in bench/test_plots",
+    "bench.plots.style": "has no argument",
     "bench.quiet": "the environment of the runner",
     "bench.runner": "runs notebooks; its errors are in bench/test_runner",
     "bench.seeds": "runs notebooks; its errors are in bench/test_seeds",
@@ -101,7 +114,123 @@ def checked(function, make):
     return Call("bench.checks", f"perform {function.__name__}", function), make
 
 
-PLAIN = {  # what is called, and valid arguments of one world
+NOTEBOOK = "04_phase_transition"
+ENTRY = ("T-1", "toy", "nowhere", "One.", "new here")
+CLAIM = claims.Claim(*ENTRY, check="close", tolerance=1e-12, why="rounding")
+NEEDY = dataclasses.replace(CLAIM, needs="a GPU")
+CURVE = pd.DataFrame({"tau": X, "error": 1 / X, "error_stderr": 0.1, "alpha": [1, 1, 2, 2]})
+MAP = pd.DataFrame({"a": [0, 0, 1, 1], "b": [0, 1, 0, 1], "height": X, "sign": X - 3})
+WORDS = {
+    "name": "a-figure",
+    "caption": "Error against `tau`.",
+    "alt": "One curve falls from the left to the right.",
+}
+
+
+def check_claim(id, also=None):  # noqa: A002  # as there
+    """Return the row of a claim."""
+    return claims.Ledger("toy", "quick", (CLAIM,)).check(id, measured=1, expected=1, also=also)
+
+
+def skip_claim(id, reason):  # noqa: A002  # as there
+    """Return the row of a claim that needs what no machine has."""
+    return claims.Ledger("toy", "quick", (NEEDY,)).skip(id, reason)
+
+
+def axes():
+    """Return axes to draw into."""
+    return plots.panels(lambda _: None).axes[0]
+
+
+def bench_call(module, name, make):
+    """Return what a module of the bench calls by a name, and its arguments."""
+    function = getattr(module, name)
+    return f"bench.{module.__name__.split('.')[-1]}.{name}", (
+        Call(module.__name__.removeprefix("iclkit."), name, function),
+        make,
+    )
+
+
+DRAWN = dict(
+    [
+        bench_call(plots, "curves", lambda _: {"theory": CURVE, "x": "tau", "y": "error"}),
+        bench_call(
+            plots,
+            "draw_curves",
+            lambda _: {
+                "axes": axes(),
+                "theory": CURVE,
+                "x": "tau",
+                "y": "error",
+                "hue": "alpha",
+                "xlabel": "load",
+                "logx": True,
+                "ylim": (0.0, 2.0),
+                "labels": ("formula",),
+            },
+        ),
+        bench_call(plots, "heatmap", lambda _: {"table": MAP, "x": "a", "y": "b", "value": "sign"}),
+        bench_call(
+            plots,
+            "draw_heatmap",
+            lambda _: {
+                "axes": axes(),
+                "table": MAP,
+                "x": "a",
+                "y": "b",
+                "value": "height",
+                "title": "map",
+                "log": True,
+                "vline": 0.5,
+                "points": {"A": (0.5, 0.5)},
+            },
+        ),
+        bench_call(
+            plots,
+            "draw_contours",
+            lambda _: {
+                "axes": axes(),
+                "table": MAP,
+                "paths": MAP.head(2),
+                "x": "a",
+                "y": "b",
+                "value": "height",
+                "hue": "a",
+                "shade": "sign",
+                "levels": [1.0, 3.0],
+                "points": {"A": (0.5, 0.5)},
+            },
+        ),
+        bench_call(plots, "panel", lambda _: {"draw": plots.draw_curves}),
+        bench_call(plots, "panels", lambda _: {"parts": _nothing, "ncols": 2, "height": 2.0}),
+        bench_call(
+            plots,
+            "figure_bundle",
+            lambda _: {"fig": plots.panels(_nothing), **WORDS, "data": {"theory": CURVE}},
+        ),
+        bench_call(kept, "kept_points", lambda _: {"figure": "a-b", "profile": "book"}),
+        bench_call(claims, "not_claimed", lambda _: {"notebook": NOTEBOOK}),
+        bench_call(claims, "profile_slice", lambda _: {"notebook": NOTEBOOK, "profile": "book"}),
+        bench_call(
+            claims,
+            "load_claims",
+            lambda _: {"path": Path(claims.__file__).parents[1] / "data/claims.toml"},
+        ),
+        bench_call(claims, "merge", lambda _: {"rows": []}),
+        bench_call(
+            claims,
+            "collect",
+            lambda _: {"notebook": "toy", "executed": {"cells": []}, "profile": "book"},
+        ),
+    ]
+)
+
+
+def _nothing(_):
+    pass
+
+
+PLAIN = DRAWN | {  # what is called, and valid arguments of one world
     "bench.sweep.sweep": (
         Call("bench.sweep", "sweep", swept),
         lambda w: {
@@ -123,6 +252,18 @@ PLAIN = {  # what is called, and valid arguments of one world
     "bench.checks.perform": (
         Call("bench.checks", "perform", perform),
         lambda w: {"kind": "close", "tolerance": 0.1, "data": Data(1.0, expected=w.number("e"))},
+    ),
+    "load": (
+        Call("bench.claims", "Ledger.load", claims.Ledger.load),
+        lambda _: {"notebook": NOTEBOOK, "profile": "quick"},
+    ),
+    "check": (
+        Call("bench.claims", "check", check_claim),
+        lambda _: {"id": "T-1", "also": {"more": 0.5}},
+    ),
+    "skip": (
+        Call("bench.claims", "skip", skip_claim),
+        lambda _: {"id": "T-1", "reason": "no GPU"},
     ),
     "perform close": checked(
         close,
@@ -175,6 +316,19 @@ PLAIN = {  # what is called, and valid arguments of one world
     ),
 }
 NEED_DATA = {"corpora.digits", "corpora.load_sentiment"}  # only what is refused before they read
+ANY_TEXT = ("text", "long text", "two lines", "empty")
+TAKES_ANY_TEXT = (
+    ("bench.claims.collect", "notebook"),
+    ("bench.claims.not_claimed", "notebook"),
+    ("bench.claims.profile_slice", "notebook"),
+    ("bench.plots.draw_curves", "xlabel"),
+    ("bench.plots.draw_heatmap", "title"),
+    ("bench.plots.figure_bundle", "caption"),
+    ("corpora.cache_folder", "cache"),
+    ("corpora.embed", "cache"),
+    ("skip", "reason"),
+)
+DRAWS = (("bench.plots.panel", "draw"), ("bench.plots.panels", "parts"))
 NOT_TRIED = {  # variants that are valid here, or start processes
     *(("bench.sweep.sweep", "n_jobs", v) for v in ("vast", "1e+15", "4.61e+18", "9.22e+18", "-1")),
     ("bench.sweep.sweep", "seed", "beyond"),  # seeds have no largest value
@@ -184,8 +338,20 @@ NOT_TRIED = {  # variants that are valid here, or start processes
     ("bench.checks.family_limit", "replicates", "array"),
     ("bench.checks.family_limit", "replicates", "half"),
     ("bench.checks.family_limit", "replicates", "nan"),
-    *(("corpora.cache_folder", "cache", v) for v in ("text", "long text", "two lines", "empty")),
-    *(("corpora.embed", "cache", v) for v in ("text", "long text", "two lines", "empty")),
+    *((*place, v) for place in TAKES_ANY_TEXT for v in ANY_TEXT),
+    *(
+        (*place, f"to {v}")
+        for place in DRAWS
+        for v in ("text", "none", "nan", "complex", "a longer")
+    ),
+    ("bench.claims.merge", "rows", "nones"),  # no rows, so none of them
+    ("bench.plots.curves", "y", "list"),
+    ("bench.plots.draw_contours", "levels", "number"),
+    ("bench.plots.draw_contours", "levels", "first: true"),  # an array of numbers, as everywhere
+    ("bench.plots.heatmap", "value", "list"),
+    *(("bench.plots.figure_bundle", "name", v) for v in ("text", "long text")),
+    *(("bench.kept.kept_points", "figure", v) for v in ("text", "long text")),
+    *(("bench.plots.draw_curves", "labels", f"first: {v}") for v in ANY_TEXT),
     *(
         ("corpora.embed", "texts", v)
         for v in ("dict", "first: long text", "first: text", "first: two lines", "first: empty")
