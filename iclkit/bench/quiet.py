@@ -36,6 +36,8 @@ def environment(place: Path, root: Path, count: int = 1) -> dict[str, str]:
     others = {k: v for k, v in os.environ.items() if not k.startswith(CHANGE_NUMBERS)}
     if count > 1:
         others.pop(CLUSTER, None)  # whose workers have one thread
+    if others.get(CLUSTER, "").endswith(".json"):  # a run has a folder of its own
+        others[CLUSTER] = str(Path(others[CLUSTER]).absolute())
     return others | own | dict.fromkeys((*threads, CELL_THREADS), str(count)) | fixed | made | kept
 
 

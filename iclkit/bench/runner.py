@@ -44,6 +44,7 @@ from iclkit.bench.origin import commit, machine, versions
 from iclkit.bench.quiet import environment, private_folder
 from iclkit.bench.sources import cache_key, code_cells, imported_sources
 from iclkit.bench.store import FOLDER
+from iclkit.bench.sweep import PROGRESS
 
 __all__ = [
     "BUDGETS",
@@ -64,6 +65,7 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 MEMORY_ERROR = re.compile(
     r": (_?\w*MemoryError|TerminatedWorkerError|RuntimeError.*can't allocate)"
 )
+TELL_SECONDS = 600.0  # between words on a long run, where no terminal shows a bar
 NOTE_SECONDS = 10.0  # what a driver that is killed forgets of the time
 PROBE_BYTES = 1 << 16
 STARTED = re.compile(r"Executing Cell (\d+)-")
@@ -320,13 +322,14 @@ class Task:
 
     def watch(self, place: Path, store: Path) -> "Usage":
         """Start papermill and follow it to its end, its budget or the stop flag."""
+        ours = {FOLDER: str(store), PROGRESS: str(place / "progress")}
         with (place / "log").open("w") as log:
             process = subprocess.Popen(
                 self.command(place),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=environment(place, self.root, self.threads) | {FOLDER: str(store)},
+                env=environment(place, self.root, self.threads) | ours,
                 cwd=place,
                 start_new_session=True,
             )
@@ -350,7 +353,7 @@ class Task:
 
     def followed(self, process: "subprocess.Popen[bytes]", log: Path, meter: "Meter") -> str | None:
         """Wait for the process; return the reason of an early end, or None."""
-        problem = None
+        problem, told = None, meter.part
         with tqdm(total=len(self.cells), desc=self.name, unit="cell", disable=None) as bar:
             while process.poll() is None and problem is None:
                 if self.stop.is_set():
@@ -359,8 +362,17 @@ class Task:
                 used = memory.used_mb(process.pid)
                 meter.read(used)
                 problem = self.over_budget(meter.part, used, log)
+                bar.set_postfix_str(sweep_words(log), refresh=False)
                 bar.update(cells_begun(log) - bar.n)
+                if bar.disable and meter.part - told > TELL_SECONDS:
+                    told = meter.part
+                    self.report(self.words(told, log))
         return problem
+
+    def words(self, seconds: float, log: Path) -> str:
+        """Return the words on a run that has not ended."""
+        sweep = f"; {words}" if (words := sweep_words(log)) else ""
+        return f"{self.cell_begun(log)}: {seconds / 60:.0f} min so far{sweep}"
 
     def over_budget(self, seconds: float, used_mb: float, log: Path) -> str | None:
         """Return why the run must end, or None."""
@@ -590,6 +602,13 @@ def end_tree(process: "subprocess.Popen[bytes]") -> None:
 def cell_names(cells: list[dict[str, Any]]) -> list[str]:
     """Return the words that name each cell: its number and its id."""
     return [f"cell {n} ({cell.get('id', 'no id')})" for n, cell in enumerate(cells, 1)]
+
+
+def sweep_words(log: Path) -> str:
+    """Return how far the last sweep is, as it left the words beside the log, or nothing."""
+    with contextlib.suppress(OSError, ValueError):
+        return log.with_name("progress").read_text(encoding="utf-8")
+    return ""
 
 
 def cells_begun(log: Path) -> int:

@@ -42,6 +42,8 @@ from iclkit.rng import stream
 __all__ = ["grid", "summarize", "sweep"]
 
 CLUSTER = "ICLKIT_CLUSTER"  # environment variable
+PROGRESS = "ICLKIT_PROGRESS"  # environment variable: a file for words on how far a sweep is
+OFTEN = 0.5  # seconds between words
 OURS = frozenset({"replicate", "rng"})  # names that a cell's call and the table have of their own
 Params = Mapping[str, Any]
 Cell = Callable[..., Mapping[str, float]]
@@ -323,16 +325,16 @@ def _collect(
     where: tuple[int | None, Any],
     store: Store | None,
 ) -> list[dict[str, float]]:
-    """Return the results in the order of the tasks, with progress on a terminal only."""
+    """Return the results in the order of the tasks, with progress where somebody sees it."""
     found: dict[int, dict[str, float]] = {}
     keys = [task.key for task in tasks] if store else []
     for i, key in enumerate(keys):
         if store and key in store.records:
             found[i] = _checked(store.records[key], tasks[i], found)
     missing = [i for i in range(len(tasks)) if i not in found]
-    bar = {"total": len(tasks), "initial": len(found), "desc": tasks[0].name, "disable": None}
+    bar = {"total": len(tasks), "initial": len(found), "desc": tasks[0].name, **_audience()}
     arrivals = _arrivals(call, [tasks[i] for i in missing], where)
-    with _telling(found, tasks, store), tqdm(**bar, file=sys.stderr) as bar, closing(arrivals):
+    with _telling(found, tasks, store), tqdm(**bar) as bar, closing(arrivals):
         for results in arrivals:
             new: dict[int, dict[str, float]] = {}
             for i, result in results:
@@ -342,6 +344,31 @@ def _collect(
             found |= new  # only now: a message counts what is kept
             bar.update(len(results))
     return [found[i] for i in range(len(tasks))]
+
+
+def _audience() -> dict[str, Any]:
+    """Return who sees the progress: the runner of a notebook, a terminal, or nobody."""
+    if not (place := os.environ.get(PROGRESS)):
+        return {"file": sys.stderr, "disable": None}
+    words = "{desc} {n_fmt} of {total_fmt}, {remaining} left"
+    quick = {"mininterval": OFTEN, "miniters": 1}
+    return {"file": _Words(Path(place)), "bar_format": words, "leave": False, **quick}
+
+
+class _Words:
+    """Keeps the last words that are written to it in a file, for who looks at it."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def write(self, text: str) -> None:
+        """Replace the file's words, at the end by none; a full disk does not matter."""
+        if text:
+            with contextlib.suppress(OSError):
+                self.place.write_text(text.strip(), encoding="utf-8")
+
+    def flush(self) -> None:
+        """Do nothing: the file is written."""
 
 
 def _arrivals(

@@ -265,6 +265,17 @@ def test_a_run_that_goes_on_tells_of_all_its_time_and_memory(place, tmp_path, mo
     assert "02_other: large, 2.5 GB where 1.5 GB are stated" in lines
 
 
+def test_a_long_run_tells_how_far_it_is(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("TOY_LOG", str(tmp_path / "log"))
+    monkeypatch.setattr(runner, "TELL_SECONDS", 0.0)
+    (tmp_path / "mended").touch()
+    toy.write(place, "02_other", {**SWEEP, "draw": SWEEP["draw"].replace("0.2", "0.7")})
+    _, lines = run(place, "02_other")
+    told = r"02_other, cell 3 \(draw\): 0 min so far; cell [1-5] of 6, 00:0\d left"
+    assert any(re.fullmatch(told, line) for line in lines)
+    assert any(line == "02_other, before the first cell: 0 min so far" for line in lines)
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[1]", "[null, 1]"])
 def test_a_damaged_note_of_what_was_spent_counts_as_none(tmp_path, text):
     note = tmp_path / "spent.json"

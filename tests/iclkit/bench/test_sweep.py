@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -191,6 +192,23 @@ def test_progress_on_a_terminal_counts_what_is_kept(tmp_path, monkeypatch):
     assert "draw" in last
 
 
+def told(*, place, i, rng):
+    said = re.fullmatch(rf"told [{min(i, 1)}-{i}] of 3, (00:\d\d|\?) left", Path(place).read_text())
+    return {"said": float(said is not None)}
+
+
+def test_progress_goes_where_the_runner_of_a_notebook_reads_it(tmp_path, monkeypatch, capfd):
+    words = tmp_path / "words"
+    monkeypatch.setenv("ICLKIT_PROGRESS", str(words))
+    monkeypatch.setattr("iclkit.bench.sweep.OFTEN", 0)
+    table = sweep(told, grid(place=str(words), i=range(3)), seed=0, n_jobs=1)
+    assert table.said.tolist() == [1, 1, 1]
+    assert words.read_text() == "", "nothing is said once it is done"
+    monkeypatch.setenv("ICLKIT_PROGRESS", str(tmp_path / "no folder" / "words"))
+    assert len(run()) == 8
+    assert capfd.readouterr() == ("", "")
+
+
 def noted(*, d, folder, rng):
     with Path(folder, "calls").open("a") as log:
         log.write(f"{d}\n")
@@ -302,6 +320,13 @@ def test_no_cluster_takes_a_sweep_that_has_more_threads(tmp_path, monkeypatch):
     one, two = (environment(tmp_path / str(n), tmp_path, n) for n in (1, 2))
     assert one["ICLKIT_CLUSTER"] == "tcp://10.0.0.5:8786"
     assert "ICLKIT_CLUSTER" not in two
+
+
+def test_a_scheduler_file_is_found_from_the_folder_of_a_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ICLKIT_CLUSTER", "scheduler.json")
+    found = environment(tmp_path / "run", tmp_path)["ICLKIT_CLUSTER"]
+    assert found == str(tmp_path / "scheduler.json")
 
 
 def test_a_store_keeps_numbers_of_other_threads_apart(tmp_path, monkeypatch):
