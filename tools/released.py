@@ -167,6 +167,18 @@ def public_names(sources: Mapping[str, str]) -> set[str]:
     return names
 
 
+def public_arguments(sources: Mapping[str, str]) -> set[str]:
+    """Return the arguments of public functions that can be given by name, with dots before them."""
+    names, found = public_names(sources), set()
+    for path, text in sources.items():
+        module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.FunctionDef) and (name := f"{module}.{node.name}") in names:
+                given = [*node.args.args, *node.args.kwonlyargs]
+                found |= {f"{name}.{argument.arg}" for argument in given}
+    return found
+
+
 def literal(text: str, name: str) -> Any:
     """Return the literal that a module assigns to `name`, or None."""
     for node in ast.parse(text).body:

@@ -1,12 +1,22 @@
 """Old names warn for one minor release, then they go; no public name goes without that."""
 
+import contextlib
+import inspect
 import warnings
 from importlib import import_module
 
 import pytest
 
 from iclkit import __version__, rng
-from iclkit._deprecation import RENAMED, RenamedWarning, old_names, overdue, removal
+from iclkit._deprecation import (
+    OLD_ARGUMENTS,
+    RENAMED,
+    RenamedWarning,
+    old_arguments,
+    old_names,
+    overdue,
+    removal,
+)
 from tools import released
 
 TABLE = {"iclkit.rng.flow": ("iclkit.rng.stream", "0.4.2")}
@@ -49,6 +59,41 @@ def test_people_see_it_without_asking():
     assert len(seen) == 1
 
 
+@pytest.fixture
+def total(monkeypatch):
+    """A function with two arguments that used to have other names."""
+    monkeypatch.setattr("iclkit._deprecation.OLD_ARGUMENTS", OLD_ARGUMENTS.copy())
+
+    @old_arguments("0.4.2", step="eta", runs="n")
+    def total(eta, *, n=1):
+        """Return the way."""
+        return eta * n
+
+    return total
+
+
+def test_an_old_argument_is_the_new_one_with_a_line_of_warning(total):
+    with pytest.warns(RenamedWarning, match=r"total\.runs is now n; .* goes in 0\.5\.0") as seen:
+        assert total(2.0, runs=3) == 6
+    assert [one.filename for one in seen] == [__file__]
+    with pytest.warns(RenamedWarning) as seen:
+        assert total(step=2.0, runs=3) == 6
+    assert len(seen) == 2
+
+
+def test_new_arguments_and_help_are_as_ever(total):
+    assert total(2.0, n=3) == total(eta=2.0, n=3) == 6
+    assert (total.__name__, total.__doc__) == ("total", "Return the way.")
+    assert list(inspect.signature(total).parameters) == ["eta", "n"]
+    with pytest.raises(TypeError, match="unexpected keyword argument 'm'"):
+        total(2.0, m=3)
+
+
+def test_an_argument_by_both_names_is_refused(total):
+    with pytest.raises(TypeError, match="n must be given once, got it as runs too, its old name"):
+        total(2.0, n=3, runs=3)
+
+
 @pytest.mark.parametrize(("since", "goes"), [("0.1.0", "0.2.0"), ("0.9.3", "0.10.0")])
 def test_one_minor_release(since, goes):
     assert removal(since) == goes
@@ -63,8 +108,12 @@ def test_a_name_is_overdue_once_its_release_is_there(version, late):
 
 
 class TestTable:
-    def test_nothing_is_overdue(self):
+    def test_nothing_is_overdue(self, root):
         assert overdue(__version__) == [], "take these names out of RENAMED and of their modules"
+        for name in released.public_names(released.sources_now(root)):
+            with contextlib.suppress(ModuleNotFoundError):  # of an extra that is not installed
+                import_module(name.rpartition(".")[0])
+        assert overdue(__version__, OLD_ARGUMENTS) == [], "take them out of `old_arguments`"
 
     def test_every_entry_works(self):
         for old, (new, _) in RENAMED.items():
@@ -85,6 +134,11 @@ class TestPublicNames:
             "iclkit/d.py": "x = 1",
         }
         assert released.public_names(texts) == {"iclkit.a.f", "iclkit.a.g", "iclkit.b.h"}
+
+    def test_arguments_are_those_that_have_names(self):
+        text = "__all__ = ['f']\ndef f(a, /, b, *c, d=1, **e): ...\ndef g(h): ..."
+        found = released.public_arguments({"iclkit/m.py": text})
+        assert found == {"iclkit.m.f.b", "iclkit.m.f.d"}
 
     def test_a_name_that_went_is_seen_unless_it_warns(self):
         before, now = {"iclkit.rng.flow", "iclkit.rng.stream", "iclkit.x.y"}, {"iclkit.rng.stream"}
@@ -117,5 +171,8 @@ class TestPublicNames:
         before = released.sources_at(root, tag)
         now = released.public_names(released.sources_now(root))
         assert released.vanished(released.public_names(before), now, RENAMED) == []
+        arguments = released.public_arguments(released.sources_now(root))
+        gone = released.vanished(released.public_arguments(before), arguments, OLD_ARGUMENTS)
+        assert [name for name in gone if name.rpartition(".")[0] in now] == []
         warned = released.literal(before.get("iclkit/_deprecation.py", ""), "RENAMED") or {}
         assert [old for old in warned if old not in RENAMED] == overdue(__version__, warned)
