@@ -140,6 +140,30 @@ def test_a_package_that_no_hash_vouches_for_is_found():
     assert [(row.package, row.version) for row in found] == [("six", "1.16.0"), ("alien", "1")]
 
 
+def test_the_table_says_from_where_each_package_comes(tmp_path):
+    parts = [
+        Part("six", "1.17.0", ("MIT",), "pkg:pypi/six@1.17.0", "https://example.org/six"),
+        Part("torch", "2.13.0+cpu", ("BSD",)),
+        Part("alien", "1", ()),
+    ]
+    files = {("six", "1.17.0"): "hashes/lock.txt", ("torch", "2.13.0"): "hashes/torch-cpu.txt"}
+    audit.write_packages(parts, files, tmp_path / "packages.tsv")
+    head, *rows = (
+        line.split("\t") for line in (tmp_path / "packages.tsv").read_text().splitlines()
+    )
+    found = [dict(zip(head, row, strict=True)) for row in rows]
+    assert found[0]["source"] == "pkg:pypi/six@1.17.0"
+    assert found[0]["project"] == "https://example.org/six"
+    assert [row["hashes"] for row in found] == ["hashes/lock.txt", "hashes/torch-cpu.txt", "none"]
+
+
+def test_every_package_of_this_environment_has_a_source_and_hashes(tmp_path):
+    files, parts = audit.hash_files(), audit.parts_of(audit.write_bill(tmp_path))
+    assert [part.name for part in parts if not part.source.startswith("pkg:pypi/")] == []
+    hashed = [part for part in parts if audit.release(part) in files]
+    assert len(hashed) > 0.9 * len(parts), "a person may add packages; run.py audit names those"
+
+
 def test_table_has_a_row_for_each_finding():
     rows = audit.table([Finding("toy", "1.0", "PYSEC-1", "fixed in 1.1")])
     assert [row.split()[0] for row in rows] == ["package", "toy"]

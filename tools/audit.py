@@ -2,9 +2,10 @@
 
     python3 run.py audit
 
-Prints findings, and writes the bill of materials (CycloneDX) to _build/sbom.json and every licence
-to _build/licences.tsv. Exit code 1: something was found that tools/audit.toml does not explain.
-Exit code 2: no advisories could be read, and nothing else was found.
+Prints findings, and writes the bill of materials (CycloneDX) to _build/sbom.json, and licence,
+source and hashes of every package to _build/packages.tsv. Exit code 1: something was found that
+tools/audit.toml does not explain. Exit code 2: no advisories could be read, and nothing else was
+found.
 """
 
 import json
@@ -75,6 +76,8 @@ class Part(NamedTuple):
     name: str
     version: str
     licences: tuple[str, ...]
+    source: str = ""  # as a package URL, such as pkg:pypi/six@1.17.0
+    project: str = ""  # where it says that it is at home
 
     @property
     def licence(self) -> str:
@@ -86,7 +89,7 @@ def main() -> int:
     """Print the audit and return its exit code."""
     rules = read_rules(RULES)
     parts = parts_of(write_bill(BUILD))
-    write_licences(parts, BUILD / "licences.tsv")
+    write_packages(parts, hash_files(), BUILD / "packages.tsv")
     answers = ask(pinned())
     found = [*unlicensed(parts, rules), *unlocked(parts, pinned())]
     found += vulnerable(answers, rules, date.today()) if answers else []
@@ -123,10 +126,28 @@ def parts_of(bill: dict[str, Any]) -> list[Part]:
     """Return the packages of a bill of materials, without this project."""
     entries = ((lock.canonical(entry["name"]), entry) for entry in bill["components"])
     return sorted(
-        Part(name, entry["version"], tuple(stated(each) for each in entry.get("licenses", [])))
+        Part(
+            name,
+            entry["version"],
+            tuple(stated(each) for each in entry.get("licenses", [])),
+            entry.get("purl", ""),
+            home(entry.get("externalReferences", [])),
+        )
         for name, entry in entries
         if name != OURS
     )
+
+
+def home(links: list[dict[str, str]]) -> str:
+    """Return the address of a project's code, or else of its pages.
+
+    Examples
+    --------
+    >>> home([{"type": "website", "url": "a"}, {"type": "vcs", "url": "b"}]), home([])
+    ('b', '')
+    """
+    by_kind = {link["type"]: link["url"] for link in reversed(links)}
+    return next((by_kind[kind] for kind in ("vcs", "website", "other") if kind in by_kind), "")
 
 
 def stated(entry: dict[str, Any]) -> str:
@@ -143,10 +164,29 @@ def stated(entry: dict[str, Any]) -> str:
     return named.get("id") or named["name"].rpartition(" :: ")[2]
 
 
-def write_licences(parts: list[Part], place: Path) -> None:
-    """Write the table of licences."""
-    rows = [f"{part.name}\t{part.version}\t{part.licence}\n" for part in parts]
-    place.write_text("package\tversion\tlicence\n" + "".join(rows), encoding="utf-8")
+def write_packages(parts: list[Part], vouched: dict[tuple[str, str], str], place: Path) -> None:
+    """Write the table of packages: licence, source, project, and the file whose hashes they fit."""
+    rows = [("package", "version", "licence", "source", "project", "hashes")]
+    rows += [
+        (*part[:2], part.licence, *part[3:], vouched.get(release(part), "none")) for part in parts
+    ]
+    place.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def release(part: Part) -> tuple[str, str]:
+    """Return name and version of a package, without the name of a build such as +cpu."""
+    return part.name, part.version.partition("+")[0]
+
+
+def hash_files() -> dict[tuple[str, str], str]:
+    """Return the file of ours that holds the hashes of each release."""
+    files = {}
+    for path in (lock.CPU_HASHES, lock.HASHES, lock.CUDA_HASHES, lock.DATA):
+        where = path.relative_to(lock.ROOT).as_posix()
+        hashed = [pin.line for pin in lock.read_pins(path) if pin.hashes]
+        for name, version in lock.locked_versions("\n".join(hashed)).items():
+            files.setdefault((name, version), where)
+    return files
 
 
 def unlicensed(parts: list[Part], rules: dict[str, Any]) -> list[Finding]:
@@ -231,7 +271,7 @@ def report(parts: list[Part], found: list[Finding], answers: list[dict[str, Any]
     counted = Counter(part.licence for part in parts).most_common()
     licences = ", ".join(f"{name} {n}" for name, n in counted if n > 1)
     lines = [
-        f"{len(parts)} packages installed; _build/sbom.json, _build/licences.tsv",
+        f"{len(parts)} packages installed; _build/sbom.json, _build/packages.tsv",
         f"licences: {licences}, {sum(n == 1 for _, n in counted)} others once",
         f"advisories: {len(answers)} packages asked" if answers else f"advisories: {BLIND}",
     ]
