@@ -154,7 +154,15 @@ def say(line: str) -> None:
 
 def run_all(names: tuple[str, ...], root: Path, options: dict[str, Any]) -> list[Run]:
     """Return the runs of the named notebooks, or of all, telling progress."""
-    return run_notebooks(names or notebook_names(root), root=root, report=say, **options)
+    return run_notebooks(chapters(names, root), root=root, report=say, **options)
+
+
+def chapters(names: tuple[str, ...], root: Path) -> list[str]:
+    """Return the notebooks that were named, or all."""
+    found = list(names) or notebook_names(root)
+    if not found:
+        raise ValueError(f"no notebook of a chapter in {root / 'notebooks'}; restore them")
+    return found
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -378,7 +386,7 @@ def drift(names: tuple[str, ...], kept: bool, replacing: bool, **options: Any) -
     with building() as root:
         if kept and not replacing:  # before hours of work
             refuse_profile(options["profile"], root)
-        found = sweep_seeds(names or notebook_names(root), root=root, report=say, **options)
+        found = sweep_seeds(chapters(names, root), root=root, report=say, **options)
         if kept:
             record = keep_record(found, root, replacing=replacing, report=say)
         else:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -312,6 +313,27 @@ class TestTwoBuilds:
         told = f"iclkit: process {holder.pid} (-c) builds in this checkout; wait until it ends, or "
         assert done.output == f"{told}end it\n"
         assert pair(place)
+
+    def test_a_lock_that_is_a_pipe_is_one_line(self, place, monkeypatch):
+        (place / "_build/lock").unlink(missing_ok=True)
+        os.mkfifo(place / "_build/lock")
+        done = call(place, monkeypatch, "run", "--profile", "quick")
+        assert done.exit_code == 1
+        pipe = place / "_build/lock"
+        assert done.output == f"iclkit: Is a pipe: {pipe}; delete or rename it\n"
+        pipe.unlink()
+
+    @pytest.mark.parametrize("words", [["run"], ["book"], ["drift"]])
+    def test_no_notebooks_is_one_line(self, tmp_path, place, monkeypatch, words):
+        copy = tmp_path / "bare"
+        shutil.copytree(place, copy, symlinks=True)
+        for notebook in (copy / "notebooks").glob("*.ipynb"):
+            notebook.unlink()
+        done = call(copy, monkeypatch, *words)
+        assert done.exit_code == 1
+        assert done.output == (
+            f"iclkit: no notebook of a chapter in {copy / 'notebooks'}; restore them\n"
+        )
 
     @pytest.mark.usefixtures("holder")
     def test_reading_needs_no_lock(self, place, monkeypatch):

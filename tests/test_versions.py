@@ -1,9 +1,11 @@
 """The lowest and the highest versions: what is asked for, and what is said."""
 
+import re
 import sys
 
 import pytest
 
+from iclkit.bench.alone import alone
 from tools import lock, versions
 
 
@@ -53,6 +55,14 @@ def test_a_program_that_fails_is_one_line():
     with pytest.raises(SystemExit) as stopped:
         versions.called([sys.executable, "-c", code], "cannot be resolved")
     assert str(stopped.value) == "run.py versions: cannot be resolved: the reason"
+
+
+def test_the_same_versions_twice_at_once_are_one_line(world, monkeypatch):
+    monkeypatch.setattr(versions, "make", lambda _: pytest.fail("the second one began"))
+    monkeypatch.setattr(versions, "World", lambda *_: world)
+    with alone(lock.ROOT, "env-lowest.lock"), pytest.raises(SystemExit) as stopped:
+        versions.main(["lowest"])
+    assert re.fullmatch(r"run.py versions: process \d+ .* builds in .*", str(stopped.value))
 
 
 @pytest.mark.parametrize(("passes", "code"), [("True", 0), ("False", 1)])

@@ -185,7 +185,7 @@ def hash_files() -> dict[tuple[str, str], str]:
         where = path.relative_to(lock.ROOT).as_posix()
         hashed = [pin.line for pin in lock.read_pins(path) if pin.hashes]
         for name, version in lock.locked_versions("\n".join(hashed)).items():
-            files.setdefault((name, version), where)
+            files.setdefault((name, version.partition("+")[0]), where)
     return files
 
 

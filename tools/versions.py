@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from packaging.requirements import Requirement
 
+from iclkit.bench.alone import BusyError, alone
 from run import hashed
 from tools import lock
 
@@ -52,8 +53,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("kind", choices=FLAGS)
     kind = parser.parse_args(argv).kind
     world = World(kind, python_for(kind), lock.ROOT / "_build" / f"env-{kind}")
-    make(world)
-    code, last = tested(world)
+    try:
+        with alone(lock.ROOT, f"env-{kind}.lock"):
+            make(world)
+            code, last = tested(world)
+    except BusyError as error:
+        raise SystemExit(f"run.py versions: {error}") from error
     sys.stdout.write(f"{kind} versions, {spoken_version(world)}: {last}\n")
     return code
 

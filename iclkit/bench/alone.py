@@ -23,19 +23,22 @@ class BusyError(RuntimeError):
 
 
 @contextlib.contextmanager
-def alone(root: Path) -> Iterator[None]:
+def alone(root: Path, name: str = "lock") -> Iterator[None]:
     """Let no other process build in a checkout meanwhile.
 
     Parameters
     ----------
     root : Path
-        The repository. The lock is ``_build/lock``; the file may stay, only a living holder
-        counts.
+        The repository. The lock is a file in ``_build``; it may stay, only a living holder counts.
+    name : str
+        Of the file, for what can be built beside the rest.
 
     Raises
     ------
     BusyError
         If another process builds.
+    OSError
+        If something else than a file has the lock's name.
 
     Notes
     -----
@@ -45,7 +48,7 @@ def alone(root: Path) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         if fcntl is not None:
-            hold(root / "_build" / "lock", stack)
+            hold(root / "_build" / name, stack)
         yield
 
 
@@ -64,6 +67,8 @@ def hold(place: Path, stack: contextlib.ExitStack) -> None:
 
 def opened(place: Path) -> IO[str] | None:
     """Return the lock's file, opened for writing or else for reading, or None without one."""
+    if place.is_fifo():  # to open it would wait for ever
+        raise OSError(errno.EISDIR, "Is a pipe", str(place))
     try:
         place.parent.mkdir(exist_ok=True)
         return place.open("a+", encoding="utf-8")

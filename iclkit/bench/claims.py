@@ -58,7 +58,7 @@ ICONS: Final[dict[str, str]] = {
 
 _ORIGINS: Final = ("released code", "released data", "derived here", "new here", "recalled")
 _NOT_CLAIMED: Final = "not_claimed"
-MOST_SAID: Final = 120  # characters of a reader's own words
+MOST_NAMED: Final = 60  # characters of a file's name in a message
 SAY: Final = "say what is missing"
 _RELATIONS: Final = {"below": "below", "above": "above", "order": "after"}
 
@@ -532,9 +532,10 @@ def _read(path: Path | None) -> dict[str, Any]:
     try:
         return tomllib.loads(source.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        which = "" if path is None else "path: "
-        found = f"{which}{shown(source.name)} cannot be read"
-        raise ValueError(f"{found}: {str(error)[:MOST_SAID]}; restore it") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        name = " ".join(source.name.split())[:MOST_NAMED]
+        remedy = "restore it or correct the path"
+        raise ValueError(f"{name} cannot be read: {why}; {remedy}") from error
 
 
 def _path(path: Path | str) -> Path:
