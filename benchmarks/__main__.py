@@ -19,9 +19,11 @@ from benchmarks.limits import all_reached, measured_rates
 from benchmarks.record import KEPT, Record, RecordError
 from benchmarks.rows import Case, Row, settled
 from benchmarks.timing import cores, keep_memory
+from iclkit.bench.memory import free_gb
 
 OUTPUT = Path("_build/bench.json")
 PARTS = ("ratios", "limits", "growth")
+NEED = "the benchmarks need 4 GB"  # of memory; the largest one has a process of its own
 QUIET = 0.9  # share of the processor below which a run says that the machine was busy
 
 Item = TypeVar("Item")
@@ -33,6 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
         return run(options(arguments))
     except RecordError as error:
         return told(str(error))
+    except (MemoryError, ChildProcessError) as error:
+        problem = str(error) or "the memory does not suffice"
+        return told(f"{problem}; {NEED}, {free_gb():.1f} GB are free")
     except OSError as error:
         return told(f"{error.filename}: {error.strerror}")
 

@@ -264,10 +264,18 @@ def amounts(sizes: Sizes) -> Iterator[Amount]:
 
 
 def large_run(dim: int, tau: float) -> dict[str, float]:
-    """Return processor seconds and peak memory of a large run in a process of its own."""
+    """Return processor seconds and peak memory of a large run in a process of its own.
+
+    Raises
+    ------
+    ChildProcessError
+        If it ends early.
+    """
     command = [sys.executable, "-m", "benchmarks.large", str(dim), str(tau)]
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=True, env=os.environ | one_thread
-    )
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | one_thread)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        ended = f"the large run ended early with {done.returncode}: {last}"
+        raise ChildProcessError(ended)
     return dict(json.loads(done.stdout))

@@ -13,7 +13,7 @@ import pytest
 from scipy.stats import linregress
 
 from benchmarks import __main__ as command
-from benchmarks import blocks, dual, guard, mixing, pretraining, record, rows, timing
+from benchmarks import blocks, cases, dual, guard, mixing, pretraining, record, rows, timing
 from benchmarks.cases import FULL, QUICK, amounts, comparisons
 from benchmarks.devices import device_cases
 from benchmarks.growth import fit, growth
@@ -485,6 +485,34 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert command.main(["--output", str(tmp_path / "file" / "bench.json")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "the memory does not suffice; the benchmarks need "),
+        (MemoryError("Unable to allocate 72. GiB"), "Unable to allocate 72. GiB; the benchmarks"),
+        (ChildProcessError("the large run ended early with -9: no message"), "the large run ended"),
+    ],
+)
+def test_little_memory_is_one_line_and_leaves_no_record(
+    error, words, monkeypatch, tmp_path, capsys
+):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(command, "ratios", fail)
+    assert command.main(["--quick", "--output", str(tmp_path / "bench.json")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"bench: {words}")
+    assert said.count("\n") == 1
+    assert said.endswith(" GB are free\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_large_run_that_ends_early_says_so():
+    with pytest.raises(ChildProcessError, match=r"^the large run ended early with 1: .*Error"):
+        cases.large_run(-1, 1.0)
 
 
 @pytest.mark.parametrize("commit", ["abc+changes", "unknown"])
