@@ -7,6 +7,7 @@ import sys
 import zipfile
 
 import pytest
+import yaml
 
 from iclkit.site import downloads
 from iclkit.site.pages import BuildError
@@ -117,3 +118,9 @@ def test_the_wheel_of_a_bundle_imports(library, tmp_path):
     code = f"import sys; sys.path.insert(0, {str(file)!r}); import iclkit; print(iclkit.__file__)"
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True)
     assert library.name in done.stdout
+
+
+def test_the_folder_is_no_page_in_whatever_path_the_book_lies(root):
+    """Sphinx's search for what the contents lack finds nothing in a path with brackets."""
+    settings = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
+    assert f"notebooks/{downloads.FOLDER}" in settings["exclude_patterns"]
