@@ -321,6 +321,7 @@ def test_who_may_not_install_bubblewrap_reads_one_line(
 def test_only_the_tests_look_for_bubblewrap(bare_copy, monkeypatch, command, asked):
     looked = []
     monkeypatch.setattr(run, "prepare_alone", lambda: None)
+    monkeypatch.setattr(run, "prepare_browser", lambda: None)
     monkeypatch.setattr(run, "prepare_sandbox", lambda: looked.append(command))
     monkeypatch.setattr(run, "hand_over", lambda *_: 0)
     assert run.main([command]) == 0
